@@ -1,0 +1,2 @@
+//! openledger
+fn main() {}
