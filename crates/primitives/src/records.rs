@@ -8,14 +8,25 @@ use alloy_primitives::{Address, B256, keccak256};
 use alloy_sol_types::{Eip712Domain, SolValue, sol};
 
 /// A record with a canonical encoding that the contracts share.
-pub trait Record: SolValue {
+pub trait Record {
     /// `keccak256(abi.encode(record))`.
     fn digest(&self) -> B256
     where
         Self: Sized,
     {
-        keccak256(self.abi_encode())
+        keccak256(self.encode())
     }
+
+    /// The record with these canonical bytes.
+    ///
+    /// # Errors
+    /// The ABI decoder's reason, if the bytes are not such a record.
+    fn decode(bytes: &[u8]) -> alloy_sol_types::Result<Self>
+    where
+        Self: Sized;
+
+    /// The canonical bytes: the ABI encoding.
+    fn encode(&self) -> Vec<u8>;
 }
 
 sol! {
@@ -289,16 +300,23 @@ sol! {
     }
 }
 
-impl Record for Contribution {}
-impl Record for DatasetVersion {}
-impl Record for TrainingRun {}
-impl Record for Adapter {}
-impl Record for InferenceReceipt {}
-impl Record for AttributionReport {}
-impl Record for EpochSettlement {}
-impl Record for Claim {}
-impl Record for Voucher {}
-impl Record for Parameters {}
+macro_rules! record {
+    ($($name:ident)*) => {$(
+        impl Record for $name {
+            fn decode(bytes: &[u8]) -> alloy_sol_types::Result<Self> {
+                <Self as SolValue>::abi_decode(bytes)
+            }
+
+            fn encode(&self) -> Vec<u8> {
+                self.abi_encode()
+            }
+        }
+    )*};
+}
+record! {
+    Contribution DatasetVersion TrainingRun Adapter InferenceReceipt AttributionReport
+    EpochSettlement Claim Voucher Parameters
+}
 
 impl Default for Parameters {
     /// The parameters of the genesis epoch (docs/protocol/rewards.md), with the dev network's
