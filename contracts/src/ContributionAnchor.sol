@@ -227,8 +227,7 @@ contract ContributionAnchor is EIP712, IContributionAnchor {
         Pool storage pool = _pools[msg.sender];
         uint256 free = pool.total - pool.locked;
         if (bond > free) revert BondTooLow(bond, free);
-        // `bond <= free`, which is 128 bits.
-        locked = uint128(bond);
+        locked = bond.toUint128();
         pool.locked += locked;
     }
 

@@ -155,8 +155,8 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
         if (s.parameters != terms) revert BadSettlement("parameters");
         if (epoch - _finalEpoch >= RING) revert TooManyPending();
 
-        uint256 fees = uint256(_ring[(epoch - 1) % RING].cumulativeFees) + s.fees;
-        uint256 funds = _deposits - _exits;
+        uint128 fees = (uint256(_feesAt(epoch - 1)) + s.fees).toUint128();
+        uint128 funds = _deposits - _exits;
         if (fees > funds) revert FeesExceedDeposits(fees, funds);
 
         uint64 until = uint64(block.timestamp) + window;
@@ -166,8 +166,7 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
         _ring[epoch % RING] = Posting({
             payerCumRoot: s.payerCumRoot,
             earnerCumRoot: s.earnerCumRoot,
-            // `fees <= funds`, which is 128 bits.
-            cumulativeFees: uint128(fees),
+            cumulativeFees: fees,
             epoch: epoch,
             challengeUntil: until,
             settler: msg.sender,
@@ -175,7 +174,7 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
             sequence: sequence,
             openDemands: 0
         });
-        emit EpochPosted(epoch, msg.sender, keccak256(abi.encode(s)), s, uint128(fees), until, sequence);
+        emit EpochPosted(epoch, msg.sender, keccak256(abi.encode(s)), s, fees, until, sequence);
     }
 
     /// @inheritdoc IInferenceSettlement
@@ -228,7 +227,7 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
         _demands[posting.sequence][payer] = Demand(msg.sender, respondBy, cumulative, demandBond);
         posting.openDemands += 1;
         _bonds += demandBond;
-        emit VoucherDemanded(epoch, payer, msg.sender, cumulative, respondBy);
+        emit VoucherDemanded(epoch, payer, msg.sender, cumulative, demandBond, respondBy);
     }
 
     /// @inheritdoc IInferenceSettlement
@@ -247,7 +246,9 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
         demand.bond = 0;
         posting.openDemands -= 1;
         _bonds -= stake;
-        emit DemandAnswered(epoch, voucher.payer, msg.sender, voucher.maxCumulative);
+        emit DemandAnswered(
+            epoch, voucher.payer, msg.sender, voucher.maxCumulative, stake / 2, stake - stake / 2
+        );
         _halve(stake, msg.sender);
     }
 
@@ -265,7 +266,7 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
         demand.bond = 0;
         _bonds -= stake;
         _hold(challenger, stake);
-        emit DemandClosed(epoch, payer, live);
+        emit DemandClosed(epoch, payer, challenger, stake, live);
         if (live) {
             _disable(epoch, DisableReason.UnansweredDemand);
             _slash(posting.settler, challenger);
@@ -482,10 +483,10 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
         uint128 before = _claimed[earner];
         if (cumulative <= before) return 0;
         amount = cumulative - before;
-        uint256 claims = uint256(_claims) + amount;
+        uint128 claims = (uint256(_claims) + amount).toUint128();
         if (claims > posting.cumulativeFees) revert ClaimsExceedFees(claims, posting.cumulativeFees);
         _claimed[earner] = cumulative;
-        _claims = uint128(claims);
+        _claims = claims;
         emit Claimed(earner, epoch, amount, cumulative, msg.sender);
         // One earner that refuses coins must not stop the others in a batch.
         if (!Payouts.trySend(earner, amount)) _hold(earner, amount);

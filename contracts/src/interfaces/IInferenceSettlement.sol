@@ -110,12 +110,27 @@ interface IInferenceSettlement is IEpochClock {
         address indexed payer,
         address indexed challenger,
         uint128 cumulative,
+        uint128 bond,
         uint64 respondBy
     );
     /// @notice The voucher was shown; the demand's bond went half to the responder, half burned.
-    event DemandAnswered(uint64 indexed epoch, address indexed payer, address by, uint128 maxCumulative);
-    /// @notice The demand ended without an answer; its bond went back to the challenger.
-    event DemandClosed(uint64 indexed epoch, address indexed payer, bool disabled);
+    event DemandAnswered(
+        uint64 indexed epoch,
+        address indexed payer,
+        address indexed by,
+        uint128 maxCumulative,
+        uint128 toResponder,
+        uint128 burned
+    );
+    /// @notice The demand ended without an answer; its bond is held for the challenger. If the epoch
+    /// was live, it is withdrawn and the settler slashed.
+    event DemandClosed(
+        uint64 indexed epoch,
+        address indexed payer,
+        address indexed challenger,
+        uint128 returned,
+        bool disabled
+    );
 
     /// @notice Zero coins, or more than 128 bits.
     error BadAmount();
