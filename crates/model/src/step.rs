@@ -1,0 +1,234 @@
+//! New tokens of many sequences through the model at once, each with its own adapter.
+
+use openledger_kernels::{AttentionForward, Buffer, Isa, Lhs, Store};
+
+use crate::block::{self, Segment};
+use crate::train::check_tokens;
+use crate::workspace::{Activations, Workspace};
+use crate::{Adapter, Base, Error, KvCache};
+
+/// One sequence's share of a step.
+#[derive(Debug)]
+pub struct Lane<'a> {
+    /// New tokens, at least one; the cache holds those before them.
+    pub tokens: &'a [u32],
+    /// Keys and values of the sequence; grows by the new tokens.
+    pub cache: &'a mut KvCache,
+    /// Adapter of the sequence, or the bare base model.
+    pub adapter: Option<&'a Adapter>,
+    /// Whether to return logits of every new token instead of the last one only.
+    pub all_logits: bool,
+}
+
+/// What one lane gets back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneOutput {
+    /// `[1 or new tokens, vocab]`.
+    pub logits: Vec<f32>,
+    /// Final-norm hidden state of the last token, `[hidden]`.
+    pub hidden: Vec<f32>,
+}
+
+/// Runs the new tokens of every lane in one batch: the base products span all lanes, adapters
+/// apply lane by lane.
+///
+/// Every lane's output has the bits it would have alone, and the bits of a full forward of its
+/// sequence. Caches grow only if the whole step succeeds.
+///
+/// # Errors
+/// When a lane has no new token, an unknown token, no room, or a cache or adapter of another
+/// shape; names the lane or both shapes. No lane is advanced then.
+pub fn step(
+    base: &Base,
+    lanes: &mut [Lane<'_>],
+    ws: &mut Workspace,
+) -> Result<Vec<LaneOutput>, Error> {
+    let c = &base.config;
+    let mut tokens = Vec::new();
+    let mut segments = Vec::with_capacity(lanes.len());
+    for (index, lane) in lanes.iter().enumerate() {
+        if lane.tokens.is_empty() {
+            return Err(Error::EmptyLane { lane: index });
+        }
+        check_tokens(lane.tokens, c.vocab)?;
+        lane.cache.check(c, lane.tokens.len())?;
+        if let Some(adapter) = lane.adapter {
+            adapter.check_base(c)?;
+        }
+        let start = tokens.len();
+        tokens.extend_from_slice(lane.tokens);
+        segments.push(Segment {
+            rows: start..tokens.len(),
+            adapter: lane.adapter,
+        });
+    }
+    if lanes.is_empty() {
+        return Ok(Vec::new());
+    }
+
+    let (isa, rows) = (ws.isa, tokens.len());
+    let Workspace {
+        stream,
+        blocks,
+        attention,
+        ..
+    } = ws;
+    stream.resize_with(stream.len().max(2), Buffer::default);
+    blocks.resize_with(blocks.len().max(1), Activations::default);
+    let [input, output, ..] = stream.as_mut_slice() else {
+        unreachable!("the stream was just made two buffers long")
+    };
+    input.resize(rows * c.hidden);
+    output.resize(rows * c.hidden);
+    isa.gather(base.embedding(), c.hidden, &tokens, input);
+    let acts = &mut blocks[0];
+    acts.resize(c, rows, None);
+    for layer in 0..c.layers {
+        block::forward(
+            isa,
+            base,
+            layer,
+            rows,
+            &segments,
+            input,
+            acts,
+            output,
+            |qkv, attended| attend(isa, base, layer, lanes, &segments, qkv, attended, attention),
+        );
+        std::mem::swap(input, output);
+    }
+    for lane in lanes.iter_mut() {
+        lane.cache.advance(lane.tokens.len());
+    }
+    Ok(project(base, lanes, &segments, ws))
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one layer's attention over all lanes"
+)]
+fn attend(
+    isa: Isa,
+    base: &Base,
+    layer: usize,
+    lanes: &mut [Lane<'_>],
+    segments: &[Segment<'_>],
+    qkv: &mut [f32],
+    attended: &mut [f32],
+    scratch: &mut Buffer,
+) {
+    let c = &base.config;
+    let (hd, stride, width) = (c.head_dim, c.qkv_width(), c.q_width());
+    let group = c.heads / c.kv_heads;
+    for (lane, segment) in lanes.iter_mut().zip(segments) {
+        let rows = segment.rows.len();
+        let qkv = &mut qkv[segment.rows.start * stride..][..rows * stride];
+        let out = &mut attended[segment.rows.start * width..][..rows * width];
+        let held = lane.cache.len();
+        isa.rope(
+            qkv,
+            stride,
+            rows,
+            c.heads + c.kv_heads,
+            &base.rope,
+            held,
+            false,
+        );
+        lane.cache.write(layer, &qkv[width..], stride, rows);
+        for kv in 0..c.kv_heads {
+            let (keys, key_stride) = lane.cache.keys(layer, kv);
+            let (values, value_stride) = lane.cache.values(layer, kv);
+            let first = kv * group * hd;
+            let job = AttentionForward {
+                queries: &qkv[first..],
+                query_stride: hd,
+                rows: group,
+                head_dim: hd,
+                keys,
+                key_stride,
+                values,
+                value_stride,
+                visible: held + 1,
+                grow: 0,
+            };
+            if rows == 1 {
+                // The heads of a group see the same positions: one product serves them all.
+                isa.attention(&job, &mut out[first..], hd, scratch);
+                continue;
+            }
+            for head in 0..group {
+                let at = first + head * hd;
+                let job = AttentionForward {
+                    queries: &qkv[at..],
+                    query_stride: stride,
+                    rows,
+                    grow: 1,
+                    ..job
+                };
+                isa.attention(&job, &mut out[at..], width, scratch);
+            }
+        }
+    }
+}
+
+/// Final norm and logits of the rows that lanes asked for.
+fn project(
+    base: &Base,
+    lanes: &[Lane<'_>],
+    segments: &[Segment<'_>],
+    ws: &mut Workspace,
+) -> Vec<LaneOutput> {
+    let (c, isa) = (&base.config, ws.isa);
+    let stream = &ws.stream[0];
+    let counts: Vec<usize> = lanes
+        .iter()
+        .map(|lane| {
+            if lane.all_logits {
+                lane.tokens.len()
+            } else {
+                1
+            }
+        })
+        .collect();
+    let total: usize = counts.iter().sum();
+    let hidden = ws.head.hidden.first(total * c.hidden);
+    let inverse = ws.head.inverse.first(total);
+    let mut done = 0;
+    for (segment, count) in segments.iter().zip(&counts) {
+        let rows = &stream[(segment.rows.end - count) * c.hidden..segment.rows.end * c.hidden];
+        let hidden = &mut hidden[done * c.hidden..];
+        isa.rms_norm(
+            rows,
+            base.final_norm(),
+            c.norm_eps,
+            hidden,
+            &mut inverse[done..],
+        );
+        done += count;
+    }
+    let logits = ws.head.logits.first(total * c.vocab);
+    let x = Lhs::rows(hidden, c.hidden);
+    isa.gemm(
+        total,
+        c.vocab,
+        c.hidden,
+        x,
+        base.packed_head().rhs(),
+        logits,
+        c.vocab,
+        Store::Overwrite,
+    );
+    let mut done = 0;
+    counts
+        .iter()
+        .map(|count| {
+            let end = done + count;
+            let output = LaneOutput {
+                logits: logits[done * c.vocab..end * c.vocab].to_vec(),
+                hidden: hidden[(end - 1) * c.hidden..end * c.hidden].to_vec(),
+            };
+            done = end;
+            output
+        })
+        .collect()
+}

@@ -1,0 +1,268 @@
+//! Weights from and to safetensors files: base models, single or sharded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype as StoredDtype, TensorView, serialize};
+use serde_json::Value;
+
+use crate::base::{self, Slot};
+use crate::{Base, Config, Error, files};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Number format of stored weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// IEEE single precision; saving and loading keeps all bits.
+    F32,
+    /// The upper half of `f32`, rounded to nearest even.
+    Bf16,
+}
+
+impl Dtype {
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    fn stored(self) -> StoredDtype {
+        match self {
+            Self::F32 => StoredDtype::F32,
+            Self::Bf16 => StoredDtype::BF16,
+        }
+    }
+
+    fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Self::Bf16 => values
+                .iter()
+                .flat_map(|x| bf16::from_f32(*x).to_le_bytes())
+                .collect(),
+        }
+    }
+}
+
+/// Reads one tensor as `f32`, checking shape, format and finiteness.
+pub(crate) fn read_into(
+    path: &Path,
+    name: &str,
+    view: &TensorView<'_>,
+    expected: &[usize],
+    out: &mut [f32],
+) -> Result<(), Error> {
+    if view.shape() != expected {
+        return Err(Error::Shape {
+            path: path.to_path_buf(),
+            tensor: name.to_owned(),
+            found: view.shape().to_vec(),
+            expected: expected.to_vec(),
+        });
+    }
+    let bytes = view.data();
+    match view.dtype() {
+        StoredDtype::F32 => {
+            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *x = f32::from_le_bytes(*b);
+            }
+        }
+        StoredDtype::F16 => {
+            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *x = f16::from_le_bytes(*b).to_f32();
+            }
+        }
+        StoredDtype::BF16 => {
+            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *x = bf16::from_le_bytes(*b).to_f32();
+            }
+        }
+        other => {
+            return Err(Error::Dtype {
+                path: path.to_path_buf(),
+                tensor: name.to_owned(),
+                dtype: format!("{other:?}"),
+            });
+        }
+    }
+    match out.iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(Error::NotFinite {
+            path: path.to_path_buf(),
+            tensor: name.to_owned(),
+            index,
+        }),
+    }
+}
+
+/// Parses a safetensors file that was read from `path`.
+pub(crate) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, Error> {
+    SafeTensors::deserialize(bytes).map_err(|source| Error::Safetensors {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Writes tensors that lie in one flat vector.
+pub(crate) fn save(path: &Path, slots: &[Slot], flat: &[f32], dtype: Dtype) -> Result<(), Error> {
+    let fail = |source| Error::Safetensors {
+        path: path.to_path_buf(),
+        source,
+    };
+    let encoded: Vec<Vec<u8>> = slots
+        .iter()
+        .map(|(_, at, shape)| dtype.encode(&flat[*at..at + shape.iter().product::<usize>()]))
+        .collect();
+    let mut views = Vec::with_capacity(slots.len());
+    for ((name, _, shape), bytes) in slots.iter().zip(&encoded) {
+        let view = TensorView::new(dtype.stored(), shape.clone(), bytes).map_err(fail)?;
+        views.push((name.as_str(), view));
+    }
+    // Readers in the Python world ask for this note.
+    let note = [("format".to_owned(), "pt".to_owned())].into();
+    files::write(path, &serialize(views, Some(note)).map_err(fail)?)
+}
+
+/// The weight files of a directory: the single one, or those that the index names.
+fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let index = directory.join(INDEX);
+    if !index.exists() {
+        return Ok(vec![directory.join(SINGLE)]);
+    }
+    let json = files::read_json(&index)?;
+    let map = json
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| Error::MissingField {
+            path: index.clone(),
+            field: "weight_map".to_owned(),
+        })?;
+    let mut names = BTreeSet::new();
+    for value in map.values() {
+        match value.as_str() {
+            // A file name only: an index must not reach outside its directory.
+            Some(name) if Path::new(name).file_name().is_some_and(|f| f == name) => {
+                names.insert(name);
+            }
+            _ => {
+                return Err(Error::Unsupported {
+                    path: index,
+                    field: "weight_map".to_owned(),
+                    value: value.to_string(),
+                    supported: "names of files in the same directory".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+impl Base {
+    /// Loads a model in the Hugging Face layout: `config.json` and either `model.safetensors` or
+    /// the shards that `model.safetensors.index.json` names, in `F32`, `F16` or `BF16`.
+    ///
+    /// A model with tied embeddings may store the table under either of its two names.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the architecture is not supported, or a tensor is
+    /// missing, unknown, of another shape than the configuration says, or not finite; the error
+    /// names the file, the tensor and both shapes.
+    pub fn load(directory: &Path) -> Result<Self, Error> {
+        let mut config = Config::from_hf(directory)?;
+        let generation = directory.join("generation_config.json");
+        if generation.exists() {
+            add_ends(&mut config, &files::read_json(&generation)?);
+        }
+        let mut open: BTreeMap<String, Slot> = base::layout(&config)
+            .into_iter()
+            .map(|slot| (slot.0.clone(), slot))
+            .collect();
+        let mut params = vec![0.0; base::parameter_count(&config)];
+        let files = weight_files(directory)?;
+        for path in &files {
+            let bytes = files::read(path)?;
+            for (name, view) in parse(path, &bytes)?.iter() {
+                if name.ends_with("rotary_emb.inv_freq") {
+                    continue;
+                }
+                let own = if config.tie_embeddings && name == HEAD {
+                    EMBEDDING
+                } else {
+                    name
+                };
+                match open.remove(own) {
+                    Some((_, at, shape)) => {
+                        let size: usize = shape.iter().product();
+                        read_into(path, name, &view, &shape, &mut params[at..at + size])?;
+                    }
+                    // The second name of a tied table.
+                    None if own == EMBEDDING => {}
+                    None => {
+                        return Err(Error::UnknownTensor {
+                            path: path.clone(),
+                            tensor: name.to_owned(),
+                            shape: view.shape().to_vec(),
+                        });
+                    }
+                }
+            }
+        }
+        if let Some((tensor, (_, _, expected))) = open.pop_first() {
+            let path = match files.as_slice() {
+                [one] => one.clone(),
+                _ => directory.to_path_buf(),
+            };
+            return Err(Error::MissingTensor {
+                path,
+                tensor,
+                expected,
+            });
+        }
+        Self::from_params(config, params)
+    }
+
+    /// Saves in the layout that [`Base::load`] and the Python `transformers` library read:
+    /// `config.json`, `generation_config.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, directory: &Path, dtype: Dtype) -> Result<(), Error> {
+        files::create_directory(directory)?;
+        let config = self.config.to_hf(dtype.name());
+        let generation = serde_json::json!({
+            "bos_token_id": config["bos_token_id"],
+            "eos_token_id": config["eos_token_id"],
+        });
+        save(
+            &directory.join(SINGLE),
+            &self.layout(),
+            self.params(),
+            dtype,
+        )?;
+        files::write_json(&directory.join("generation_config.json"), &generation)?;
+        files::write_json(&directory.join("config.json"), &config)
+    }
+}
+
+/// Instruction-tuned models name further end tokens beside the configuration.
+fn add_ends(config: &mut Config, generation: &Value) {
+    let eos = &generation["eos_token_id"];
+    let list = eos
+        .as_array()
+        .map_or_else(|| vec![eos], |list| list.iter().collect());
+    for token in list.into_iter().filter_map(Value::as_u64) {
+        if let Ok(token) = u32::try_from(token)
+            && (token as usize) < config.vocab
+            && !config.eos.contains(&token)
+        {
+            config.eos.push(token);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Buffers that outlive a call, so that a step or an example allocates nothing once warm.
+
+use openledger_kernels::{Buffer, Isa, Packed};
+
+use crate::Config;
+use crate::lora::{Adapter, Target};
+
+/// Reusable buffers and the instruction set to compute with.
+///
+/// Holds no state between calls: any workspace gives the same result.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace {
+    pub(crate) isa: Isa,
+    /// Residual stream before each block, and after the last: `[layers + 1][rows, hidden]`.
+    pub(crate) stream: Vec<Buffer>,
+    pub(crate) blocks: Vec<Activations>,
+    pub(crate) head: Head,
+    pub(crate) back: Back,
+    pub(crate) attention: Buffer,
+    pub(crate) inner: Buffer,
+}
+
+/// What one block computes, and what its backward reads again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Activations {
+    pub(crate) norm1: Buffer,
+    pub(crate) inverse1: Buffer,
+    /// Rotated queries, rotated keys, values.
+    pub(crate) qkv: Buffer,
+    pub(crate) attended: Buffer,
+    /// Residual stream between the two halves of the block.
+    pub(crate) middle: Buffer,
+    pub(crate) norm2: Buffer,
+    pub(crate) inverse2: Buffer,
+    pub(crate) gate_up: Buffer,
+    pub(crate) gated: Buffer,
+    /// `s A x` of each target.
+    pub(crate) inner: [Buffer; Target::ALL.len()],
+}
+
+impl Activations {
+    pub(crate) fn resize(&mut self, c: &Config, rows: usize, adapter: Option<&Adapter>) {
+        for (buffer, width) in [
+            (&mut self.norm1, c.hidden),
+            (&mut self.inverse1, 1),
+            (&mut self.qkv, c.qkv_width()),
+            (&mut self.attended, c.q_width()),
+            (&mut self.middle, c.hidden),
+            (&mut self.norm2, c.hidden),
+            (&mut self.inverse2, 1),
+            (&mut self.gate_up, 2 * c.mlp),
+            (&mut self.gated, c.mlp),
+        ] {
+            buffer.resize(rows * width);
+        }
+        if let Some(adapter) = adapter {
+            for inner in &mut self.inner {
+                inner.resize(rows * adapter.config.rank);
+            }
+        }
+    }
+}
+
+/// The output projection's rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) hidden: Buffer,
+    pub(crate) inverse: Buffer,
+    pub(crate) logits: Buffer,
+}
+
+/// Gradients of one block's activations.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Back {
+    /// Of the residual stream.
+    pub(crate) stream: Buffer,
+    /// Of a norm's output.
+    pub(crate) norm: Buffer,
+    pub(crate) gated: Buffer,
+    pub(crate) gate_up: Buffer,
+    pub(crate) attended: Buffer,
+    pub(crate) qkv: Buffer,
+    /// Transposes of one key head and one value head.
+    pub(crate) keys: Packed,
+    pub(crate) values: Packed,
+}
+
+impl Workspace {
+    /// An empty workspace for the fastest instruction set of this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty workspace for a given instruction set; the results have the same bits.
+    #[must_use]
+    pub fn with_isa(isa: Isa) -> Self {
+        Self {
+            isa,
+            ..Self::default()
+        }
+    }
+
+    /// The instruction set this workspace computes with.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
