@@ -1,0 +1,524 @@
+//! The engine in this process: executor, tries and tables.
+//!
+//! One block is one transaction of the store. Between blocks the tries stay in memory; they follow
+//! the block executed last, and are dropped and reloaded when that block is not the one committed.
+
+use super::{
+    ChainEvent, Engine, ForkChoice, ForkChoiceOutcome, PayloadAttributes, PayloadId, PayloadStatus,
+};
+use crate::{
+    block::{Block, ExecutedBlock, Transaction},
+    error::{Error, Result},
+    exec::{self, BlockInputs, Candidates, Execution, NoCandidates},
+    genesis::GenesisBlock,
+    kv::{Batch, Snapshot, Store},
+    pool::Pool,
+    reader::{self, ChainReader, Labels, Totals},
+    spec::ChainSpec,
+    state::{self, StateChanges, StateTrie, TrieChanges, View},
+};
+use alloy_consensus::{Header, Sealable, Sealed, Transaction as _};
+use alloy_primitives::{B256, keccak256};
+use alloy_trie::EMPTY_ROOT_HASH;
+use op_alloy_consensus::L2_TO_L1_MESSAGE_PASSER_ADDRESS;
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use tokio::sync::broadcast;
+
+/// Blocks beside the canonical chain that are kept for a later fork choice.
+const SIDE_BLOCKS: usize = 256;
+/// Executed payloads and build jobs kept on one parent.
+const JOBS: usize = 16;
+
+/// A block executed on the head and not committed.
+#[derive(Debug, Clone)]
+struct Candidate {
+    executed: Arc<ExecutedBlock>,
+    changes: Arc<StateChanges>,
+    tries: Arc<TrieChanges>,
+}
+
+#[derive(Debug)]
+struct Job {
+    parent: B256,
+    attributes: PayloadAttributes,
+    built: Option<Arc<Block>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    trie: StateTrie,
+    /// Hash of the block whose state the tries in memory have; zero when unknown.
+    trie_at: B256,
+    jobs: HashMap<PayloadId, Job>,
+    candidates: HashMap<B256, Candidate>,
+    side: VecDeque<Arc<Block>>,
+}
+
+/// The embedded engine.
+#[derive(Debug)]
+pub struct EmbeddedEngine {
+    spec: Arc<ChainSpec>,
+    store: Arc<dyn Store>,
+    pool: Arc<Pool>,
+    events: broadcast::Sender<ChainEvent>,
+    inner: Mutex<Inner>,
+}
+
+impl EmbeddedEngine {
+    /// Opens the chain in `store`, writing `genesis` when it is empty.
+    ///
+    /// # Errors
+    /// When the store fails or belongs to another genesis.
+    pub fn open(
+        spec: Arc<ChainSpec>,
+        store: Arc<dyn Store>,
+        pool: Arc<Pool>,
+        genesis: &GenesisBlock,
+        events: broadcast::Sender<ChainEvent>,
+    ) -> Result<Self> {
+        let snapshot = store.snapshot()?;
+        let reader = ChainReader::new(Arc::clone(&snapshot));
+        if reader.is_initialised()? {
+            let found = reader.header(0)?.map(|h| h.hash()).unwrap_or_default();
+            if found != genesis.header.hash() {
+                let expected = genesis.header.hash();
+                return Err(Error::GenesisMismatch { found, expected });
+            }
+        } else {
+            let block = Block { header: genesis.header.clone(), transactions: Vec::new() };
+            let executed = ExecutedBlock { block: Arc::new(block), receipts: Vec::new() };
+            let mut batch = Batch::default();
+            reader::put_block(&mut batch, &executed, Totals::default());
+            state::append(&mut batch, &*snapshot, 0, &genesis.changes, &genesis.tries)?;
+            reader::put_labels(&mut batch, Labels::default());
+            store.commit(batch)?;
+        }
+        let head = ChainReader::new(store.snapshot()?).head()?;
+        let inner = Inner {
+            trie: StateTrie::new(head.state_root),
+            trie_at: head.hash(),
+            jobs: HashMap::new(),
+            candidates: HashMap::new(),
+            side: VecDeque::new(),
+        };
+        Ok(Self { spec, store, pool, events, inner: Mutex::new(inner) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| {
+            // A panic may have left the tries half-updated: forget them.
+            let mut inner = PoisonError::into_inner(poisoned);
+            inner.trie_at = B256::ZERO;
+            inner
+        })
+    }
+
+    fn reader(&self) -> Result<ChainReader> {
+        Ok(ChainReader::new(self.store.snapshot()?))
+    }
+
+    /// State root and message-passer root after `changes` on top of `parent`.
+    fn roots(
+        inner: &mut Inner,
+        snapshot: &dyn Snapshot,
+        parent: &Sealed<Header>,
+        changes: &StateChanges,
+    ) -> Result<(TrieChanges, B256)> {
+        if inner.trie_at != parent.hash() {
+            inner.trie.reset(parent.state_root);
+        }
+        // Until the caller names the new block, the tries match no block.
+        inner.trie_at = B256::ZERO;
+        let tries = inner.trie.apply(snapshot, changes)?;
+        let message_passer = keccak256(L2_TO_L1_MESSAGE_PASSER_ADDRESS);
+        let account = match tries.accounts.get(&message_passer) {
+            Some(account) => *account,
+            None => inner.trie.account(snapshot, message_passer)?,
+        };
+        Ok((tries, account.map_or(EMPTY_ROOT_HASH, |a| a.storage_root)))
+    }
+
+    fn keep(
+        inner: &mut Inner,
+        header: Sealed<Header>,
+        execution: Execution,
+        tries: TrieChanges,
+    ) -> Arc<Block> {
+        let hash = header.hash();
+        inner.trie_at = hash;
+        let block = Arc::new(Block { header, transactions: execution.transactions });
+        let executed =
+            Arc::new(ExecutedBlock { block: Arc::clone(&block), receipts: execution.receipts });
+        if inner.candidates.len() >= JOBS {
+            inner.candidates.clear();
+        }
+        let candidate =
+            Candidate { executed, changes: Arc::new(execution.changes), tries: Arc::new(tries) };
+        inner.candidates.insert(hash, candidate);
+        block
+    }
+
+    fn build(&self, inner: &mut Inner, job: &Job) -> Result<Arc<Block>> {
+        let reader = self.reader()?;
+        let parent = reader.head()?;
+        if parent.hash() != job.parent {
+            return Err(Error::Unknown { what: "payload parent", id: job.parent.to_string() });
+        }
+        let attributes = &job.attributes;
+        let inputs = BlockInputs {
+            timestamp: attributes.timestamp,
+            beneficiary: attributes.suggested_fee_recipient,
+            prev_randao: attributes.prev_randao,
+            gas_limit: attributes.gas_limit,
+            parent_beacon_block_root: attributes.parent_beacon_block_root,
+            extra_data: self.spec.extra_data(
+                attributes.timestamp,
+                attributes.eip_1559_params,
+                attributes.min_base_fee,
+            )?,
+        };
+        let forced = attributes
+            .transactions
+            .iter()
+            .map(|bytes| Transaction::decode(bytes.clone()).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        let mut best;
+        let candidates: &mut dyn Candidates = if attributes.no_tx_pool {
+            &mut NoCandidates
+        } else {
+            best = self.pool.best(self.spec.next_base_fee(&parent)?);
+            &mut best
+        };
+        let view = View::latest(Arc::clone(reader.snapshot()));
+        let hash = parent.hash();
+        let execution =
+            exec::execute(&self.spec, &parent, hash, &inputs, view, &forced, candidates)?;
+        let (tries, passer) =
+            Self::roots(inner, &**reader.snapshot(), &parent, &execution.changes)?;
+        let header =
+            exec::seal(&self.spec, &parent, hash, &inputs, &execution, tries.root, passer)?;
+        Ok(Self::keep(inner, header.seal_slow(), execution, tries))
+    }
+
+    /// Executes a block whose parent is the head.
+    fn validate(&self, inner: &mut Inner, block: &Arc<Block>) -> Result<PayloadStatus> {
+        if inner.candidates.contains_key(&block.hash()) {
+            return Ok(PayloadStatus::Valid);
+        }
+        let reader = self.reader()?;
+        let parent = reader.head()?;
+        let inputs = BlockInputs::of(&block.header);
+        let view = View::latest(Arc::clone(reader.snapshot()));
+        let result = exec::execute(
+            &self.spec,
+            &parent,
+            parent.hash(),
+            &inputs,
+            view,
+            &block.transactions,
+            &mut NoCandidates,
+        );
+        let execution = match result {
+            Ok(execution) => execution,
+            Err(Error::InvalidBlock(reason)) => return Ok(PayloadStatus::Invalid { reason }),
+            Err(error) => return Err(error),
+        };
+        let (tries, passer) =
+            Self::roots(inner, &**reader.snapshot(), &parent, &execution.changes)?;
+        let hash = parent.hash();
+        let header =
+            exec::seal(&self.spec, &parent, hash, &inputs, &execution, tries.root, passer)?
+                .seal_slow();
+        if header.hash() != block.hash() {
+            let reason = difference(&block.header, &header);
+            return Ok(PayloadStatus::Invalid { reason });
+        }
+        Self::keep(inner, header, execution, tries);
+        Ok(PayloadStatus::Valid)
+    }
+
+    /// Makes an executed block the head: one store transaction.
+    fn commit(&self, inner: &mut Inner, candidate: &Candidate) -> Result<()> {
+        let reader = self.reader()?;
+        let block = &candidate.executed.block;
+        let labels = Labels { head: block.number(), ..reader.labels()? };
+        let before = reader.totals(block.number().saturating_sub(1))?;
+        let mut batch = Batch::default();
+        reader::put_block(&mut batch, &candidate.executed, before);
+        let snapshot = &**reader.snapshot();
+        state::append(&mut batch, snapshot, block.number(), &candidate.changes, &candidate.tries)?;
+        reader::put_labels(&mut batch, labels);
+        self.store.commit(batch)?;
+        inner.candidates.clear();
+        inner.jobs.clear();
+        if inner.trie_at == block.hash() {
+            inner.trie.prune();
+        }
+        self.follow(block, true)?;
+        // No receiver is fine: nobody subscribed.
+        let _ = self.events.send(ChainEvent::Committed(Arc::clone(&candidate.executed)));
+        Ok(())
+    }
+
+    /// Takes the head back: one store transaction.
+    fn revert(&self, inner: &mut Inner) -> Result<Arc<Block>> {
+        let reader = self.reader()?;
+        let snapshot = &**reader.snapshot();
+        let labels = reader.labels()?;
+        let missing = |number| Error::corrupt("blocks", format_args!("block {number} is missing"));
+        let executed = reader.executed(labels.head)?.ok_or_else(|| missing(labels.head))?;
+        let block = Arc::clone(&executed.block);
+        let Some(number) = block.number().checked_sub(1) else {
+            return Err(Error::InvalidBlock("the genesis block cannot be reverted".into()));
+        };
+        let parent = reader.header(number)?.ok_or_else(|| missing(number))?;
+        let mut batch = Batch::default();
+        let changes = state::unwind(&mut batch, snapshot, block.number())?;
+        let (tries, _) = Self::roots(inner, snapshot, &block.header, &changes)?;
+        if tries.root != parent.state_root {
+            return Err(Error::corrupt(
+                "history",
+                format_args!("unwinding {} gives root {}", block.number(), tries.root),
+            ));
+        }
+        state::rewind_tables(&mut batch, snapshot, &changes, &tries)?;
+        reader::delete_block(&mut batch, &block);
+        reader::put_labels(
+            &mut batch,
+            Labels {
+                head: number,
+                safe: labels.safe.min(number),
+                finalized: labels.finalized.min(number),
+            },
+        );
+        self.store.commit(batch)?;
+        inner.trie_at = parent.hash();
+        inner.candidates.clear();
+        inner.jobs.clear();
+        self.follow(&block, false)?;
+        Self::set_aside(inner, Arc::clone(&block));
+        let _ = self.events.send(ChainEvent::Reverted(Arc::new(executed)));
+        Ok(block)
+    }
+
+    /// Tells the pool the senders' nonces; after a revert also gives transactions back.
+    fn follow(&self, block: &Block, committed: bool) -> Result<()> {
+        let state = View::latest(self.store.snapshot()?);
+        let now = Instant::now();
+        let senders: BTreeSet<_> = block.transactions.iter().map(|tx| tx.sender()).collect();
+        let nonces = senders
+            .into_iter()
+            .map(|sender| Ok((sender, state.nonce(sender)?)))
+            .collect::<Result<Vec<_>>>()?;
+        self.pool.advance(nonces, now);
+        if !committed {
+            for tx in block.transactions.iter().filter(|tx| !tx.is_deposit()) {
+                let account = state.account(tx.sender())?.unwrap_or_default();
+                if tx.envelope().nonce() >= account.nonce {
+                    self.pool.reinsert(tx, account.nonce, account.balance, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_aside(inner: &mut Inner, block: Arc<Block>) {
+        if inner.side.iter().any(|b| b.hash() == block.hash()) {
+            return;
+        }
+        if inner.side.len() >= SIDE_BLOCKS {
+            inner.side.pop_front();
+        }
+        inner.side.push_back(block);
+    }
+
+    /// Moves the head to a block of the side blocks: unwinds to the fork point, executes up.
+    fn switch(&self, inner: &mut Inner, target: B256) -> Result<PayloadStatus> {
+        let reader = self.reader()?;
+        let mut branch = Vec::new();
+        let mut cursor = target;
+        let fork = loop {
+            if let Some(number) = reader.number_of(cursor)? {
+                break number;
+            }
+            let Some(block) = inner.side.iter().find(|b| b.hash() == cursor).cloned() else {
+                return Ok(PayloadStatus::Syncing);
+            };
+            cursor = block.header.parent_hash;
+            branch.push(block);
+        };
+        let mut old = Vec::new();
+        while self.reader()?.labels()?.head > fork {
+            old.push(self.revert(inner)?);
+        }
+        let status = self.extend(inner, branch.into_iter().rev())?;
+        if let PayloadStatus::Invalid { .. } = status {
+            inner.side.retain(|b| b.hash() != target);
+            while self.reader()?.labels()?.head > fork {
+                self.revert(inner)?;
+            }
+            self.extend(inner, old.into_iter().rev())?;
+        }
+        Ok(status)
+    }
+
+    fn extend(
+        &self,
+        inner: &mut Inner,
+        blocks: impl Iterator<Item = Arc<Block>>,
+    ) -> Result<PayloadStatus> {
+        for block in blocks {
+            let status = self.validate(inner, &block)?;
+            if status != PayloadStatus::Valid {
+                return Ok(status);
+            }
+            let candidate = inner.candidates.get(&block.hash()).cloned();
+            let candidate = candidate.expect("validate keeps what it finds valid");
+            self.commit(inner, &candidate)?;
+        }
+        Ok(PayloadStatus::Valid)
+    }
+
+    fn make_head(&self, inner: &mut Inner, target: B256) -> Result<PayloadStatus> {
+        let reader = self.reader()?;
+        if reader.head()?.hash() == target {
+            return Ok(PayloadStatus::Valid);
+        }
+        if let Some(candidate) = inner.candidates.get(&target).cloned() {
+            self.commit(inner, &candidate)?;
+            return Ok(PayloadStatus::Valid);
+        }
+        self.switch(inner, target)
+    }
+
+    fn label(&self, state: ForkChoice) -> Result<()> {
+        let reader = self.reader()?;
+        let now = reader.labels()?;
+        let number = |hash: B256, current: u64| {
+            if hash.is_zero() {
+                return Ok(current);
+            }
+            reader
+                .number_of(hash)?
+                .ok_or_else(|| Error::Unknown { what: "canonical block", id: hash.to_string() })
+        };
+        let labels = Labels {
+            head: now.head,
+            safe: number(state.safe, now.safe)?,
+            finalized: number(state.finalized, now.finalized)?,
+        };
+        if labels == now {
+            return Ok(());
+        }
+        if labels.finalized > labels.safe {
+            return Err(Error::InvalidAttributes(format!(
+                "finalized block {} is above the safe block {}",
+                labels.finalized, labels.safe
+            )));
+        }
+        let mut batch = Batch::default();
+        reader::put_labels(&mut batch, labels);
+        self.store.commit(batch)
+    }
+}
+
+impl Engine for EmbeddedEngine {
+    fn fork_choice_updated(
+        &self,
+        state: ForkChoice,
+        attributes: Option<PayloadAttributes>,
+    ) -> Result<ForkChoiceOutcome> {
+        let mut inner = self.lock();
+        let status = self.make_head(&mut inner, state.head)?;
+        if status != PayloadStatus::Valid {
+            return Ok(ForkChoiceOutcome { status, payload: None });
+        }
+        self.label(state)?;
+        let payload = match attributes {
+            None => None,
+            Some(attributes) => {
+                let parent = self.reader()?.head()?;
+                if attributes.timestamp <= parent.timestamp {
+                    return Err(Error::InvalidAttributes(format!(
+                        "timestamp {} is not after the head's {}",
+                        attributes.timestamp, parent.timestamp
+                    )));
+                }
+                let id = PayloadId::of(state.head, &attributes);
+                if inner.jobs.len() >= JOBS {
+                    inner.jobs.clear();
+                }
+                inner.jobs.insert(id, Job { parent: state.head, attributes, built: None });
+                Some(id)
+            }
+        };
+        Ok(ForkChoiceOutcome { status, payload })
+    }
+
+    fn get_payload(&self, id: PayloadId) -> Result<Arc<Block>> {
+        let mut inner = self.lock();
+        let unknown = || Error::Unknown { what: "payload", id: id.to_string() };
+        let job = inner.jobs.remove(&id).ok_or_else(unknown)?;
+        let block = match &job.built {
+            Some(block) => Arc::clone(block),
+            None => self.build(&mut inner, &job)?,
+        };
+        inner.jobs.insert(id, Job { built: Some(Arc::clone(&block)), ..job });
+        Ok(block)
+    }
+
+    fn new_payload(&self, block: Arc<Block>) -> Result<PayloadStatus> {
+        let mut inner = self.lock();
+        if block.header.hash() != block.header.inner().hash_slow() {
+            return Ok(PayloadStatus::Invalid { reason: "block hash does not match".into() });
+        }
+        let reader = self.reader()?;
+        if reader.number_of(block.hash())?.is_some() {
+            return Ok(PayloadStatus::Valid);
+        }
+        if reader.head()?.hash() == block.header.parent_hash {
+            return self.validate(&mut inner, &block);
+        }
+        let parent = block.header.parent_hash;
+        let known = reader.number_of(parent)?.is_some()
+            || inner.side.iter().any(|b| b.hash() == parent);
+        Self::set_aside(&mut inner, block);
+        Ok(if known { PayloadStatus::Accepted } else { PayloadStatus::Syncing })
+    }
+}
+
+/// Names the first header field in which a block differs from what execution gives.
+fn difference(claimed: &Header, computed: &Header) -> String {
+    macro_rules! fields {
+        ($($field:ident),+) => {
+            $(if claimed.$field != computed.$field {
+                return format!(
+                    concat!("invalid ", stringify!($field), ": block says {:?}, execution gives {:?}"),
+                    claimed.$field, computed.$field
+                );
+            })+
+        };
+    }
+    fields!(
+        parent_hash,
+        number,
+        base_fee_per_gas,
+        transactions_root,
+        gas_used,
+        blob_gas_used,
+        excess_blob_gas,
+        receipts_root,
+        logs_bloom,
+        withdrawals_root,
+        requests_hash,
+        state_root,
+        ommers_hash,
+        difficulty,
+        nonce
+    );
+    "invalid header".into()
+}

@@ -1,0 +1,194 @@
+//! Which rules apply when: chain id, forks, fee parameters.
+
+use crate::error::{Error, Result};
+use alloy_consensus::Header;
+use alloy_eips::{calc_next_block_base_fee, eip1559::BaseFeeParams};
+use alloy_evm::EvmEnv;
+use alloy_op_evm::{OpBlockExecutorFactory, OpEvmFactory, block::OpAlloyReceiptBuilder};
+use alloy_op_hardforks::{ForkCondition, OpChainHardforks, OpHardfork, OpHardforks};
+use alloy_primitives::{B64, Bytes};
+use op_alloy_consensus::{
+    decode_holocene_extra_data, decode_jovian_extra_data, encode_holocene_extra_data,
+    encode_jovian_extra_data,
+};
+use op_revm::OpSpecId;
+
+/// The rules of one chain.
+#[derive(Debug, Clone)]
+pub struct ChainSpec {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// EIP-1559 parameters used where a block names none (Canyon's, in OP Stack terms).
+    pub base_fee_params: BaseFeeParams,
+    factory: OpBlockExecutorFactory<OpAlloyReceiptBuilder, OpChainHardforks, OpEvmFactory>,
+}
+
+impl ChainSpec {
+    /// A chain with every fork up to Jovian active at genesis.
+    #[must_use]
+    pub fn jovian_at_genesis(chain_id: u64) -> Self {
+        use OpHardfork::{
+            Bedrock, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian, Regolith,
+        };
+        let forks = [Regolith, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian]
+            .map(|fork| (fork, ForkCondition::Timestamp(0)));
+        let forks = [(Bedrock, ForkCondition::Block(0))].into_iter().chain(forks);
+        Self::new(chain_id, BaseFeeParams::optimism_canyon(), OpChainHardforks::new(forks))
+    }
+
+    /// A chain with given forks.
+    #[must_use]
+    pub fn new(
+        chain_id: u64,
+        base_fee_params: BaseFeeParams,
+        forks: OpChainHardforks,
+    ) -> Self {
+        let factory =
+            OpBlockExecutorFactory::new(OpAlloyReceiptBuilder::default(), forks, OpEvmFactory::default());
+        Self { chain_id, base_fee_params, factory }
+    }
+
+    pub(crate) const fn factory(
+        &self,
+    ) -> &OpBlockExecutorFactory<OpAlloyReceiptBuilder, OpChainHardforks, OpEvmFactory> {
+        &self.factory
+    }
+
+    /// The fork schedule.
+    #[must_use]
+    pub const fn forks(&self) -> &OpChainHardforks {
+        self.factory.spec()
+    }
+
+    /// Whether Isthmus rules (message passer root in the header) hold at `timestamp`.
+    #[must_use]
+    pub fn is_isthmus(&self, timestamp: u64) -> bool {
+        self.forks().is_isthmus_active_at_timestamp(timestamp)
+    }
+
+    /// Whether Jovian rules (minimum base fee, DA footprint) hold at `timestamp`.
+    #[must_use]
+    pub fn is_jovian(&self, timestamp: u64) -> bool {
+        self.forks().is_jovian_active_at_timestamp(timestamp)
+    }
+
+    /// The EVM environment of a block with this header.
+    #[must_use]
+    pub fn evm_env(&self, header: &Header) -> EvmEnv<OpSpecId> {
+        alloy_op_evm::evm_env_for_op_block(header, self.forks(), self.chain_id)
+    }
+
+    /// The base fee of the block after `parent`: EIP-1559 with the parameters that the parent's
+    /// extra data carries since Holocene; since Jovian it counts the larger of gas and DA
+    /// footprint and does not fall below the minimum.
+    ///
+    /// # Errors
+    /// When the parent's extra data is malformed.
+    pub fn next_base_fee(&self, parent: &Header) -> Result<u64> {
+        let (elasticity, denominator, floor) = self.fee_parameters(parent)?;
+        let params = if elasticity == 0 && denominator == 0 {
+            self.base_fee_params
+        } else {
+            BaseFeeParams::new(u128::from(denominator), u128::from(elasticity))
+        };
+        let counted = if self.is_jovian(parent.timestamp) {
+            parent.gas_used.max(parent.blob_gas_used.unwrap_or_default())
+        } else {
+            parent.gas_used
+        };
+        let base_fee = parent.base_fee_per_gas.unwrap_or_default();
+        Ok(calc_next_block_base_fee(counted, parent.gas_limit, base_fee, params).max(floor))
+    }
+
+    /// (elasticity, denominator, minimum base fee) of a header's extra data.
+    fn fee_parameters(&self, header: &Header) -> Result<(u32, u32, u64)> {
+        let malformed = |e| Error::InvalidBlock(format!("extra data of {}: {e}", header.number));
+        let forks = self.forks();
+        let (elasticity, denominator, floor) = if self.is_jovian(header.timestamp) {
+            decode_jovian_extra_data(&header.extra_data).map_err(malformed)?
+        } else if forks.is_holocene_active_at_timestamp(header.timestamp) {
+            let (e, d) = decode_holocene_extra_data(&header.extra_data).map_err(malformed)?;
+            (e, d, 0)
+        } else {
+            (0, 0, 0)
+        };
+        if (elasticity == 0) != (denominator == 0) {
+            return Err(Error::InvalidBlock(format!(
+                "extra data of {}: elasticity {elasticity} with denominator {denominator}",
+                header.number
+            )));
+        }
+        Ok((elasticity, denominator, floor))
+    }
+
+    /// The extra data of a block at `timestamp` with these attributes; all-zero parameters stand
+    /// for the chain's own.
+    ///
+    /// # Errors
+    /// When the attributes lack what the fork requires.
+    pub fn extra_data(
+        &self,
+        timestamp: u64,
+        eip_1559_params: Option<B64>,
+        min_base_fee: Option<u64>,
+    ) -> Result<Bytes> {
+        let invalid = |e: &dyn std::fmt::Display| Error::InvalidAttributes(e.to_string());
+        if !self.forks().is_holocene_active_at_timestamp(timestamp) {
+            return Ok(Bytes::new());
+        }
+        let params = eip_1559_params
+            .ok_or_else(|| invalid(&"eip1559Params are required since Holocene"))?;
+        if self.is_jovian(timestamp) {
+            let floor = min_base_fee
+                .ok_or_else(|| invalid(&"minBaseFee is required since Jovian"))?;
+            encode_jovian_extra_data(params, self.base_fee_params, floor).map_err(|e| invalid(&e))
+        } else {
+            encode_holocene_extra_data(params, self.base_fee_params).map_err(|e| invalid(&e))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn parent(spec: &ChainSpec, gas_used: u64, base_fee: u64, floor: u64) -> Header {
+        Header {
+            gas_limit: 60_000_000,
+            gas_used,
+            blob_gas_used: Some(0),
+            base_fee_per_gas: Some(base_fee),
+            extra_data: spec.extra_data(1, Some(B64::ZERO), Some(floor)).unwrap(),
+            timestamp: 1,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn base_fee_follows_gas_and_footprint_and_stops_at_the_floor() {
+        let spec = ChainSpec::jovian_at_genesis(1);
+        // Elasticity 6, denominator 250: the target is 10M gas; twice the target adds 1/250.
+        assert_eq!(spec.next_base_fee(&parent(&spec, 20_000_000, 1_000_000, 0)).unwrap(), 1_004_000);
+        assert_eq!(spec.next_base_fee(&parent(&spec, 0, 1_000_000, 0)).unwrap(), 996_000);
+        assert_eq!(spec.next_base_fee(&parent(&spec, 0, 1_000_000, 999_000)).unwrap(), 999_000);
+        let mut full = parent(&spec, 0, 1_000_000, 0);
+        full.blob_gas_used = Some(20_000_000);
+        assert_eq!(spec.next_base_fee(&full).unwrap(), 1_004_000);
+    }
+
+    #[test]
+    fn malformed_extra_data_is_an_error() {
+        let spec = ChainSpec::jovian_at_genesis(1);
+        let mut header = parent(&spec, 0, 1, 0);
+        header.extra_data = Bytes::from_static(&[0; 9]);
+        assert!(spec.next_base_fee(&header).is_err());
+        // A zero denominator next to a non-zero elasticity would divide by zero.
+        let mut bytes = [0u8; 17];
+        (bytes[0], bytes[8]) = (1, 6);
+        header.extra_data = bytes.to_vec().into();
+        assert!(spec.next_base_fee(&header).is_err());
+        assert!(spec.extra_data(1, None, Some(0)).is_err());
+        assert!(spec.extra_data(1, Some(B64::ZERO), None).is_err());
+    }
+}

@@ -1,0 +1,305 @@
+//! World state: what a block changed, the tries over it, and its flat tables.
+//!
+//! The flat tables are keyed by hashed address and hashed slot, as the tries are: execution pays
+//! one keccak256 per first touch, and in return one copy of the state serves execution, proofs and
+//! recomputing the root by a single ordered scan.
+
+mod tables;
+mod view;
+
+pub use tables::{append, recompute_root, unwind};
+pub(crate) use tables::{reverse, rewind_tables};
+pub use view::View;
+
+use crate::{
+    error::{Error, Result},
+    trie::{NodeChanges, NodeSource, Trie},
+};
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
+use alloy_rlp::{Decodable, Encodable};
+use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
+use revm::database::BundleState;
+use std::collections::{BTreeMap, HashMap};
+
+/// The account fields that execution changes; the storage root follows from the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountFields {
+    /// Transactions sent, or contracts created.
+    pub nonce: u64,
+    /// Balance in wei.
+    pub balance: U256,
+    /// keccak256 of the code.
+    pub code_hash: B256,
+}
+
+/// What happened to one account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountChange {
+    /// The fields afterwards; `None` when the account is gone.
+    pub fields: Option<AccountFields>,
+    /// Whether the storage was cleared before `storage` was written.
+    pub wiped: bool,
+    /// `keccak(slot) -> value afterwards`, zero for cleared slots.
+    pub storage: BTreeMap<B256, U256>,
+}
+
+/// What a block changed, by hashed address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateChanges {
+    /// Changed accounts.
+    pub accounts: BTreeMap<B256, AccountChange>,
+    /// New code by its hash.
+    pub codes: BTreeMap<B256, Bytes>,
+}
+
+impl StateChanges {
+    /// Takes the net changes out of revm's bundle.
+    #[must_use]
+    pub fn from_bundle(bundle: &BundleState) -> Self {
+        let mut changes = Self::default();
+        for (address, account) in &bundle.state {
+            if account.status.is_not_modified() {
+                continue;
+            }
+            let wiped = account.was_destroyed();
+            let storage = account
+                .storage
+                .iter()
+                .filter(|(_, slot)| wiped || slot.is_changed())
+                .map(|(slot, value)| (keccak256(slot.to_be_bytes::<32>()), value.present_value))
+                .collect::<BTreeMap<_, _>>();
+            if storage.is_empty() && !wiped && !account.is_info_changed() {
+                continue;
+            }
+            let fields = account.info.as_ref().map(|info| AccountFields {
+                nonce: info.nonce,
+                balance: info.balance,
+                code_hash: info.code_hash,
+            });
+            changes
+                .accounts
+                .insert(keccak256(address), AccountChange { fields, wiped, storage });
+        }
+        for (hash, code) in &bundle.contracts {
+            if !code.is_empty() {
+                changes.codes.insert(*hash, code.original_bytes());
+            }
+        }
+        changes
+    }
+}
+
+/// The trie nodes and accounts that follow from [`StateChanges`].
+#[derive(Debug, Clone, Default)]
+pub struct TrieChanges {
+    /// State root afterwards.
+    pub root: B256,
+    /// The changed accounts as trie leaves; `None` for removed ones.
+    pub accounts: BTreeMap<B256, Option<TrieAccount>>,
+    /// Account-trie nodes.
+    pub account_nodes: NodeChanges,
+    /// Storage-trie nodes by hashed address.
+    pub storage_nodes: BTreeMap<B256, NodeChanges>,
+}
+
+/// The account trie and the storage tries in use.
+#[derive(Debug)]
+pub struct StateTrie {
+    accounts: Trie,
+    storages: HashMap<B256, (Trie, u32)>,
+    clock: u32,
+}
+
+/// Loaded nodes above which old ones are dropped: about 300 bytes each.
+const NODES_KEPT: usize = 1 << 20;
+
+impl StateTrie {
+    /// A trie over the stored state with root `root`.
+    #[must_use]
+    pub fn new(root: B256) -> Self {
+        Self { accounts: Trie::new(None, root), storages: HashMap::new(), clock: 0 }
+    }
+
+    /// Forgets what is in memory and continues from the stored `root`: after a block was
+    /// discarded, or the stored state was unwound.
+    pub fn reset(&mut self, root: B256) {
+        *self = Self { clock: self.clock, ..Self::new(root) };
+        self.accounts.set_clock(self.clock);
+    }
+
+    /// Applies a block's changes on top of everything applied before and hashes.
+    ///
+    /// # Errors
+    /// When a node cannot be read; the trie must then be [`StateTrie::reset`].
+    pub fn apply<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        changes: &StateChanges,
+    ) -> Result<TrieChanges> {
+        self.clock += 1;
+        self.accounts.set_clock(self.clock);
+        let mut out = TrieChanges::default();
+        for (hashed, change) in &changes.accounts {
+            let account = self.apply_account(source, *hashed, change, &mut out.storage_nodes)?;
+            let leaf = account.map(|a| alloy_rlp::encode(a)).unwrap_or_default();
+            self.accounts.set(source, *hashed, leaf)?;
+            out.accounts.insert(*hashed, account);
+        }
+        (out.root, out.account_nodes) = self.accounts.commit();
+        Ok(out)
+    }
+
+    fn apply_account<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        hashed: B256,
+        change: &AccountChange,
+        nodes: &mut BTreeMap<B256, NodeChanges>,
+    ) -> Result<Option<TrieAccount>> {
+        let Some(fields) = change.fields else {
+            // The caller clears the stored nodes of a wiped account by its key prefix.
+            self.storages.remove(&hashed);
+            return Ok(None);
+        };
+        let mut storage_root = match self.account(source, hashed)? {
+            Some(account) if !change.wiped => account.storage_root,
+            _ => EMPTY_ROOT_HASH,
+        };
+        if change.wiped {
+            self.storages.remove(&hashed);
+        }
+        if !change.storage.is_empty() {
+            let clock = self.clock;
+            let (trie, touched) = self
+                .storages
+                .entry(hashed)
+                .or_insert_with(|| (Trie::new(Some(hashed), storage_root), clock));
+            *touched = clock;
+            trie.set_clock(clock);
+            for (slot, value) in &change.storage {
+                let leaf = if value.is_zero() { Vec::new() } else { alloy_rlp::encode(value) };
+                trie.set(source, *slot, leaf)?;
+            }
+            let changed;
+            (storage_root, changed) = trie.commit();
+            nodes.insert(hashed, changed);
+        }
+        Ok(Some(TrieAccount::new(fields.nonce, fields.balance, storage_root, fields.code_hash)))
+    }
+
+    /// The account at `hashed` as the trie has it.
+    ///
+    /// # Errors
+    /// When a node cannot be read.
+    pub fn account<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        hashed: B256,
+    ) -> Result<Option<TrieAccount>> {
+        self.accounts.get(source, hashed)?.map(|leaf| decode_account(&leaf)).transpose()
+    }
+
+    /// A storage value as the trie has it.
+    ///
+    /// # Errors
+    /// When a node cannot be read.
+    pub fn storage<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        hashed: B256,
+        slot: B256,
+    ) -> Result<U256> {
+        let Some(trie) = self.storage_trie(source, hashed)? else { return Ok(U256::ZERO) };
+        trie.get(source, slot)?.map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))
+    }
+
+    /// Proves an account and some of its slots (EIP-1186).
+    ///
+    /// # Errors
+    /// When a node cannot be read.
+    pub fn proof<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        address: Address,
+        slots: &[B256],
+    ) -> Result<AccountProof> {
+        let hashed = keccak256(address);
+        let (leaf, nodes) = self.accounts.proof(source, hashed)?;
+        let account = leaf.map(|leaf| decode_account(&leaf)).transpose()?;
+        let mut storage = Vec::with_capacity(slots.len());
+        for slot in slots {
+            storage.push(match self.storage_trie(source, hashed)? {
+                Some(trie) => {
+                    let (leaf, nodes) = trie.proof(source, keccak256(slot))?;
+                    (leaf.map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))?, nodes)
+                }
+                None => (U256::ZERO, Vec::new()),
+            });
+        }
+        Ok(AccountProof { account, nodes, storage })
+    }
+
+    fn storage_trie<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        hashed: B256,
+    ) -> Result<Option<&mut Trie>> {
+        if !self.storages.contains_key(&hashed) {
+            let Some(account) = self.account(source, hashed)? else { return Ok(None) };
+            let trie = Trie::new(Some(hashed), account.storage_root);
+            self.storages.insert(hashed, (trie, self.clock));
+        }
+        Ok(self.storages.get_mut(&hashed).map(|(trie, _)| trie))
+    }
+
+    /// Bounds memory: when too much is loaded, drops what the last 64 blocks did not touch. Only
+    /// call when everything applied is stored.
+    pub fn prune(&mut self) {
+        // Counting walks the loaded nodes, so do it rarely.
+        if !self.clock.is_multiple_of(64) {
+            return;
+        }
+        let cutoff = self.clock.saturating_sub(64);
+        let count = |trie: &mut Trie| trie.prune(0);
+        let loaded = count(&mut self.accounts)
+            + self.storages.values_mut().map(|(trie, _)| count(trie)).sum::<usize>();
+        if loaded <= NODES_KEPT {
+            return;
+        }
+        self.accounts.prune(cutoff);
+        self.storages.retain(|_, (trie, touched)| {
+            trie.prune(cutoff);
+            *touched >= cutoff
+        });
+    }
+}
+
+/// A Merkle proof of an account and some slots.
+#[derive(Debug, Clone)]
+pub struct AccountProof {
+    /// The account, `None` when the proof shows its absence.
+    pub account: Option<TrieAccount>,
+    /// Encoded account-trie nodes from the root down.
+    pub nodes: Vec<Bytes>,
+    /// Value and encoded storage-trie nodes of each slot asked for.
+    pub storage: Vec<(U256, Vec<Bytes>)>,
+}
+
+/// An account as it is before anything happened to it.
+pub(crate) const fn code_or_empty(hash: B256) -> Option<B256> {
+    if hash.const_eq(&KECCAK256_EMPTY) { None } else { Some(hash) }
+}
+
+pub(crate) fn decode_account(mut leaf: &[u8]) -> Result<TrieAccount> {
+    TrieAccount::decode(&mut leaf).map_err(|e| Error::corrupt("account", e))
+}
+
+pub(crate) fn decode_value(mut leaf: &[u8]) -> Result<U256> {
+    U256::decode(&mut leaf).map_err(|e| Error::corrupt("storage value", e))
+}
+
+pub(crate) fn encode_value(value: U256) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.length());
+    value.encode(&mut out);
+    out
+}

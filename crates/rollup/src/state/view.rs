@@ -1,0 +1,138 @@
+//! Reading accounts, code and storage at the head or at an earlier block.
+
+use super::{code_or_empty, decode_account, decode_value, tables::at_block};
+use crate::{
+    error::{Error, Result},
+    kv::{Snapshot, Table},
+};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_trie::TrieAccount;
+use revm::{DatabaseRef, bytecode::Bytecode, state::AccountInfo};
+use std::sync::Arc;
+
+/// The state after one block, on one snapshot of the tables.
+///
+/// At the head a read is one lookup. Earlier blocks read the oldest value recorded *after* them:
+/// the value before the first later change is the value at the block.
+#[derive(Debug, Clone)]
+pub struct View {
+    snapshot: Arc<dyn Snapshot>,
+    at: Option<u64>,
+}
+
+impl View {
+    /// The state at the snapshot's head.
+    #[must_use]
+    pub const fn latest(snapshot: Arc<dyn Snapshot>) -> Self {
+        Self { snapshot, at: None }
+    }
+
+    /// The state after block `number`, which must not be above the snapshot's head.
+    #[must_use]
+    pub const fn at(snapshot: Arc<dyn Snapshot>, number: u64) -> Self {
+        Self { snapshot, at: Some(number) }
+    }
+
+    /// The snapshot this reads from.
+    #[must_use]
+    pub fn snapshot(&self) -> &dyn Snapshot {
+        &*self.snapshot
+    }
+
+    fn read(&self, current: Table, history: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(at) = self.at {
+            let from = at_block(key, at + 1);
+            let to = at_block(key, u64::MAX);
+            if let Some((_, old)) = self.snapshot.first(history, &from, &to)? {
+                return Ok((!old.is_empty()).then_some(old));
+            }
+        }
+        self.snapshot.get(current, key)
+    }
+
+    /// The account, with its storage root.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn account(&self, address: Address) -> Result<Option<TrieAccount>> {
+        let hashed = keccak256(address);
+        self.read(Table::Accounts, Table::AccountHistory, hashed.as_slice())?
+            .map(|leaf| decode_account(&leaf))
+            .transpose()
+    }
+
+    /// The balance in wei, zero for an absent account.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn balance(&self, address: Address) -> Result<U256> {
+        Ok(self.account(address)?.map_or(U256::ZERO, |a| a.balance))
+    }
+
+    /// The nonce, zero for an absent account.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn nonce(&self, address: Address) -> Result<u64> {
+        Ok(self.account(address)?.map_or(0, |a| a.nonce))
+    }
+
+    /// The code, empty for an account without.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn code(&self, address: Address) -> Result<Bytes> {
+        let hash = self.account(address)?.and_then(|a| code_or_empty(a.code_hash));
+        hash.map_or_else(|| Ok(Bytes::new()), |hash| self.code_by_hash(hash))
+    }
+
+    fn code_by_hash(&self, hash: B256) -> Result<Bytes> {
+        if code_or_empty(hash).is_none() || hash.is_zero() {
+            return Ok(Bytes::new());
+        }
+        let code = self.snapshot.get(Table::Code, hash.as_slice())?;
+        code.map(Bytes::from).ok_or_else(|| Error::corrupt("code", hash))
+    }
+
+    /// A storage value.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn storage_at(&self, address: Address, slot: U256) -> Result<U256> {
+        let key = [keccak256(address).0, keccak256(slot.to_be_bytes::<32>()).0].concat();
+        self.read(Table::Storage, Table::StorageHistory, &key)?
+            .map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))
+    }
+
+    fn hash_of(&self, number: u64) -> Result<B256> {
+        let header = self.snapshot.get(Table::Headers, &number.to_be_bytes())?;
+        Ok(header.and_then(|h| h.get(..32).map(B256::from_slice)).unwrap_or_default())
+    }
+}
+
+impl DatabaseRef for View {
+    type Error = Error;
+
+    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>> {
+        Ok(self.account(address)?.map(|a| AccountInfo {
+            balance: a.balance,
+            nonce: a.nonce,
+            code_hash: a.code_hash,
+            account_id: None,
+            code: None,
+        }))
+    }
+
+    fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode> {
+        Bytecode::new_raw_checked(self.code_by_hash(code_hash)?)
+            .map_err(|e| Error::corrupt("code", e))
+    }
+
+    fn storage_ref(&self, address: Address, index: U256) -> Result<U256> {
+        self.storage_at(address, index)
+    }
+
+    fn block_hash_ref(&self, number: u64) -> Result<B256> {
+        self.hash_of(number)
+    }
+}

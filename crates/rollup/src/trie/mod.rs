@@ -1,0 +1,362 @@
+//! A Merkle-Patricia trie that stays in memory between blocks.
+//!
+//! Nodes are loaded from a [`NodeSource`] when a path first needs them and keep their encoded
+//! reference (`memo`), so a block re-hashes only the paths it changed. Nodes are stored **by path**,
+//! not by hash: an overwritten node replaces its predecessor, so the table holds exactly one trie
+//! and needs no garbage collection. The price is that the in-memory trie must always be the
+//! successor of what is stored; [`Trie::reset`] drops it when a block is discarded.
+//!
+//! Yellow paper, appendix D. Keys are 32-byte hashes, so no key is a prefix of another and branch
+//! nodes never carry a value.
+
+mod node;
+
+use crate::error::{Error, Result};
+use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, nodes::RlpNode};
+use node::{Body, Link, Node};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where trie nodes come from: the node table, or a witness keyed by hash.
+pub trait NodeSource {
+    /// The RLP of the node at `path` of the trie of `owner` (`None` = the account trie, otherwise
+    /// the hashed address of the account whose storage it is). `hash` is its keccak256, which the
+    /// trie checks.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    fn node(&self, owner: Option<B256>, path: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>>;
+}
+
+/// Nodes to store (`Some`) and to remove (`None`), by path.
+pub type NodeChanges = BTreeMap<Nibbles, Option<Vec<u8>>>;
+
+/// One trie: the account trie or the storage trie of one account.
+#[derive(Debug)]
+pub struct Trie {
+    owner: Option<B256>,
+    root: Link,
+    /// Paths whose stored node vanished since the last [`Trie::commit`].
+    removed: BTreeSet<Nibbles>,
+    clock: u32,
+}
+
+/// What every recursive step needs besides the node it works on.
+struct Walk<'a, S: ?Sized> {
+    source: &'a S,
+    owner: Option<B256>,
+    clock: u32,
+    removed: &'a mut BTreeSet<Nibbles>,
+}
+
+impl Trie {
+    /// A trie whose stored root hash is `root`; nothing is loaded yet.
+    #[must_use]
+    pub fn new(owner: Option<B256>, root: B256) -> Self {
+        Self { owner, root: Link::from_root(root), removed: BTreeSet::new(), clock: 0 }
+    }
+
+    /// Forgets everything that is in memory and starts again from the stored `root`.
+    pub fn reset(&mut self, root: B256) {
+        self.root = Link::from_root(root);
+        self.removed.clear();
+    }
+
+    /// Marks the nodes touched from now on with `clock`, which [`Trie::prune`] compares.
+    pub const fn set_clock(&mut self, clock: u32) {
+        self.clock = clock;
+    }
+
+    /// Drops loaded nodes last touched before `clock`. Only call when everything is stored.
+    /// Returns the number of nodes that stay.
+    pub fn prune(&mut self, clock: u32) -> usize {
+        self.root.prune(clock)
+    }
+
+    fn walk<'a, S: NodeSource + ?Sized>(&'a mut self, source: &'a S) -> (&'a mut Link, Walk<'a, S>) {
+        let Self { owner, root, removed, clock } = self;
+        (root, Walk { source, owner: *owner, clock: *clock, removed })
+    }
+
+    /// The value under `key`.
+    ///
+    /// # Errors
+    /// When a node on the path cannot be read or is corrupt.
+    pub fn get<S: NodeSource + ?Sized>(&mut self, source: &S, key: B256) -> Result<Option<Vec<u8>>> {
+        let (root, walk) = self.walk(source);
+        walk.get(root, Nibbles::unpack(key))
+    }
+
+    /// Sets `key` to `value`; an empty value removes the key.
+    ///
+    /// # Errors
+    /// When a node on the path cannot be read or is corrupt.
+    pub fn set<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        key: B256,
+        value: Vec<u8>,
+    ) -> Result<()> {
+        let (root, mut walk) = self.walk(source);
+        let key = Nibbles::unpack(key);
+        if value.is_empty() {
+            walk.remove(root, Nibbles::new(), key)?;
+        } else {
+            walk.insert(root, Nibbles::new(), key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Hashes what changed and returns the root with the nodes to store and remove.
+    pub fn commit(&mut self) -> (B256, NodeChanges) {
+        let mut changes: NodeChanges =
+            std::mem::take(&mut self.removed).into_iter().map(|path| (path, None)).collect();
+        let root = match &mut self.root {
+            Link::Empty => EMPTY_ROOT_HASH,
+            Link::Hash(hash) => *hash,
+            Link::Node(node) => {
+                let dirty = node.memo.is_none();
+                node.seal(Nibbles::new(), &mut changes);
+                let rlp = node.rlp();
+                let hash = keccak256(&rlp);
+                if dirty {
+                    // The root is referenced by hash from the header or the account even when its
+                    // encoding is shorter than a hash.
+                    changes.insert(Nibbles::new(), Some(rlp));
+                }
+                hash
+            }
+        };
+        if matches!(self.root, Link::Empty) {
+            changes.entry(Nibbles::new()).or_insert(None);
+        }
+        (root, changes)
+    }
+
+    /// The Merkle proof of `key` (EIP-1186): the encoded nodes from the root down; with it the
+    /// value, or `None` when the proof shows that the key is absent. Call after [`Trie::commit`].
+    ///
+    /// # Errors
+    /// When a node on the path cannot be read or is corrupt.
+    pub fn proof<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        key: B256,
+    ) -> Result<(Option<Vec<u8>>, Vec<Bytes>)> {
+        let key = Nibbles::unpack(key);
+        let (mut link, walk) = self.walk(source);
+        let mut nodes = Vec::new();
+        let mut depth = 0;
+        loop {
+            let Some(node) = walk.resolve(link, &key.slice(..depth))? else {
+                return Ok((None, nodes));
+            };
+            let rlp = node.rlp();
+            if depth == 0 || rlp.len() >= B256::len_bytes() {
+                nodes.push(rlp.into());
+            }
+            let rest = key.slice(depth..);
+            match &mut node.body {
+                Body::Leaf { key, value } => {
+                    return Ok(((*key == rest).then(|| value.clone()), nodes));
+                }
+                Body::Extension { key, child } => {
+                    if !rest.starts_with(key) {
+                        return Ok((None, nodes));
+                    }
+                    depth += key.len();
+                    link = child;
+                }
+                Body::Branch(children) => {
+                    link = &mut children[usize::from(key.get_unchecked(depth))];
+                    depth += 1;
+                }
+            }
+        }
+    }
+}
+
+impl<S: NodeSource + ?Sized> Walk<'_, S> {
+    /// Loads the node behind `link` if needed. `None` for an empty link.
+    fn resolve<'n>(&self, link: &'n mut Link, path: &Nibbles) -> Result<Option<&'n mut Node>> {
+        if let Link::Hash(hash) = *link {
+            let at = || format!("{path:?} of {:?}, hash {hash}", self.owner);
+            let rlp = self
+                .source
+                .node(self.owner, path, hash)?
+                .ok_or_else(|| Error::corrupt("trie", format_args!("missing node {}", at())))?;
+            if keccak256(&rlp) != hash {
+                return Err(Error::corrupt("trie", format_args!("wrong node {}", at())));
+            }
+            *link = Link::Node(Box::new(Node::decode(&rlp, self.clock)?));
+        }
+        Ok(match link {
+            Link::Empty | Link::Hash(_) => None,
+            Link::Node(node) => {
+                node.touched = self.clock;
+                Some(node)
+            }
+        })
+    }
+
+    fn get(&self, mut link: &mut Link, key: Nibbles) -> Result<Option<Vec<u8>>> {
+        let mut depth = 0;
+        loop {
+            let Some(node) = self.resolve(link, &key.slice(..depth))? else { return Ok(None) };
+            let rest = key.slice(depth..);
+            match &mut node.body {
+                Body::Leaf { key, value } => return Ok((*key == rest).then(|| value.clone())),
+                Body::Extension { key, child } => {
+                    if !rest.starts_with(key) {
+                        return Ok(None);
+                    }
+                    depth += key.len();
+                    link = child;
+                }
+                Body::Branch(children) => {
+                    link = &mut children[usize::from(key.get_unchecked(depth))];
+                    depth += 1;
+                }
+            }
+        }
+    }
+
+    /// Inserts below `link`, whose path is `path`; `rest` is what remains of the key. Returns
+    /// whether anything changed. Every node that appears or moves is dirty and every path that was
+    /// occupied stays occupied, so insertion leaves no stored node behind.
+    fn insert(&mut self, link: &mut Link, path: Nibbles, rest: Nibbles, value: Vec<u8>) -> Result<bool> {
+        let clock = self.clock;
+        let Some(node) = self.resolve(link, &path)? else {
+            *link = Link::leaf(rest, value, clock);
+            return Ok(true);
+        };
+        let changed = match &mut node.body {
+            Body::Leaf { key, value: old } => {
+                let common = key.common_prefix_length(&rest);
+                if common == key.len() {
+                    let changed = *old != value;
+                    *old = value;
+                    changed
+                } else {
+                    let old_leaf = Link::leaf(key.slice(common + 1..), std::mem::take(old), clock);
+                    let new_leaf = Link::leaf(rest.slice(common + 1..), value, clock);
+                    let (at_old, at_new) = (key.get_unchecked(common), rest.get_unchecked(common));
+                    *link = fork(rest.slice(..common), (at_old, old_leaf), (at_new, new_leaf), clock);
+                    return Ok(true);
+                }
+            }
+            Body::Extension { key, child } => {
+                let common = key.common_prefix_length(&rest);
+                if common == key.len() {
+                    let below = path.join(key);
+                    self.insert(child, below, rest.slice(common..), value)?
+                } else {
+                    let tail = key.slice(common + 1..);
+                    let child = std::mem::replace(child, Link::Empty);
+                    let old = if tail.is_empty() { child } else { Link::extension(tail, child, clock) };
+                    let new = Link::leaf(rest.slice(common + 1..), value, clock);
+                    let (at_old, at_new) = (key.get_unchecked(common), rest.get_unchecked(common));
+                    *link = fork(rest.slice(..common), (at_old, old), (at_new, new), clock);
+                    return Ok(true);
+                }
+            }
+            Body::Branch(children) => {
+                let nibble = rest.get_unchecked(0);
+                let mut below = path;
+                below.push(nibble);
+                self.insert(&mut children[usize::from(nibble)], below, rest.slice(1..), value)?
+            }
+        };
+        if changed {
+            node.memo = None;
+        }
+        Ok(changed)
+    }
+
+    /// Removes below `link`; afterwards `link` is in canonical form (no branch with one child, no
+    /// extension over a leaf or an extension). Returns whether anything changed.
+    fn remove(&mut self, link: &mut Link, path: Nibbles, rest: Nibbles) -> Result<bool> {
+        let Some(node) = self.resolve(link, &path)? else { return Ok(false) };
+        match &mut node.body {
+            Body::Leaf { key, .. } => {
+                if *key != rest {
+                    return Ok(false);
+                }
+                self.removed.insert(path);
+                *link = Link::Empty;
+                return Ok(true);
+            }
+            Body::Extension { key, child } => {
+                if !rest.starts_with(key) {
+                    return Ok(false);
+                }
+                let below = path.join(key);
+                if !self.remove(child, below, rest.slice(key.len()..))? {
+                    return Ok(false);
+                }
+                let (prefix, child) = (*key, std::mem::replace(child, Link::Empty));
+                *link = self.prepend(prefix, child, below)?;
+            }
+            Body::Branch(children) => {
+                let nibble = rest.get_unchecked(0);
+                let mut below = path;
+                below.push(nibble);
+                if !self.remove(&mut children[usize::from(nibble)], below, rest.slice(1..))? {
+                    return Ok(false);
+                }
+                let mut left = (0u8..16).filter(|i| !children[usize::from(*i)].is_empty());
+                let (first, more) = (left.next(), left.next());
+                match (first, more) {
+                    (Some(only), None) => {
+                        let child = std::mem::replace(&mut children[usize::from(only)], Link::Empty);
+                        let mut below = path;
+                        below.push(only);
+                        *link = self.prepend(Nibbles::from_nibbles([only]), child, below)?;
+                    }
+                    (Some(_), Some(_)) => node.memo = None,
+                    (None, _) => {
+                        return Err(Error::corrupt("trie", format_args!("branch {path:?} had one child")));
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// `prefix` in front of `child` (which sits at `below`): merges into a leaf or an extension,
+    /// puts an extension over a branch.
+    fn prepend(&mut self, prefix: Nibbles, mut child: Link, below: Nibbles) -> Result<Link> {
+        let clock = self.clock;
+        let Some(node) = self.resolve(&mut child, &below)? else {
+            return Err(Error::corrupt("trie", format_args!("empty child at {below:?}")));
+        };
+        let merged = match &mut node.body {
+            Body::Leaf { key, value } => {
+                Link::leaf(prefix.join(key), std::mem::take(value), clock)
+            }
+            Body::Extension { key, child } => {
+                Link::extension(prefix.join(key), std::mem::replace(child, Link::Empty), clock)
+            }
+            Body::Branch(_) => return Ok(Link::extension(prefix, child, clock)),
+        };
+        self.removed.insert(below);
+        Ok(merged)
+    }
+}
+
+/// A branch over two children, under an extension when they share a `prefix`.
+fn fork(prefix: Nibbles, a: (u8, Link), b: (u8, Link), clock: u32) -> Link {
+    let mut children: Box<[Link; 16]> = Box::default();
+    children[usize::from(a.0)] = a.1;
+    children[usize::from(b.0)] = b.1;
+    let branch = Link::node(Body::Branch(children), clock);
+    if prefix.is_empty() { branch } else { Link::extension(prefix, branch, clock) }
+}
+
+/// A hash-referencing child or an embedded one, as [`RlpNode`] bytes.
+fn reference(rlp: &[u8]) -> RlpNode {
+    RlpNode::from_rlp(rlp)
+}
+
+#[cfg(test)]
+mod tests;

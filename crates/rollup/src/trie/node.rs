@@ -1,0 +1,175 @@
+//! Trie nodes in memory: decoding, encoding, hashing, dropping.
+
+use super::{NodeChanges, reference};
+use crate::error::{Error, Result};
+use alloy_primitives::B256;
+use alloy_rlp::{Decodable, Encodable};
+use alloy_trie::{
+    EMPTY_ROOT_HASH, Nibbles, TrieMask,
+    nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode, TrieNode},
+};
+
+/// An edge to a child.
+#[derive(Debug, Default)]
+pub(super) enum Link {
+    /// No child.
+    #[default]
+    Empty,
+    /// A stored node that is not in memory.
+    Hash(B256),
+    /// A node in memory.
+    Node(Box<Node>),
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) body: Body,
+    /// The node's reference in its parent; `None` while something below changed.
+    pub(super) memo: Option<RlpNode>,
+    /// Block clock of the last visit.
+    pub(super) touched: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
+    Leaf { key: Nibbles, value: Vec<u8> },
+    Extension { key: Nibbles, child: Link },
+    Branch(Box<[Link; 16]>),
+}
+
+impl Link {
+    pub(super) fn from_root(root: B256) -> Self {
+        if root == EMPTY_ROOT_HASH { Self::Empty } else { Self::Hash(root) }
+    }
+
+    pub(super) fn node(body: Body, touched: u32) -> Self {
+        Self::Node(Box::new(Node { body, memo: None, touched }))
+    }
+
+    pub(super) fn leaf(key: Nibbles, value: Vec<u8>, touched: u32) -> Self {
+        Self::node(Body::Leaf { key, value }, touched)
+    }
+
+    pub(super) fn extension(key: Nibbles, child: Self, touched: u32) -> Self {
+        Self::node(Body::Extension { key, child }, touched)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    /// The child's reference. Its node must be sealed.
+    fn memo(&self) -> Option<RlpNode> {
+        match self {
+            Self::Empty => None,
+            Self::Hash(hash) => Some(RlpNode::word_rlp(hash)),
+            Self::Node(node) => node.memo.clone(),
+        }
+    }
+
+    fn seal(&mut self, path: Nibbles, changes: &mut NodeChanges) {
+        if let Self::Node(node) = self {
+            node.seal(path, changes);
+        }
+    }
+
+    pub(super) fn prune(&mut self, clock: u32) -> usize {
+        let Self::Node(node) = self else { return 0 };
+        // Embedded nodes have no stored form of their own, they go with their parent.
+        if node.touched < clock
+            && let Some(hash) = node.memo.as_ref().and_then(RlpNode::as_hash)
+        {
+            *self = Self::Hash(hash);
+            return 0;
+        }
+        1 + match &mut node.body {
+            Body::Leaf { .. } => 0,
+            Body::Extension { child, .. } => child.prune(clock),
+            Body::Branch(children) => children.iter_mut().map(|c| c.prune(clock)).sum(),
+        }
+    }
+
+    fn decode(rlp: &RlpNode, touched: u32) -> Result<Self> {
+        Ok(match rlp.as_hash() {
+            Some(hash) => Self::Hash(hash),
+            None => Self::Node(Box::new(Node::decode(rlp, touched)?)),
+        })
+    }
+}
+
+impl Node {
+    /// Decodes a stored node; children shorter than a hash are embedded and come along.
+    pub(super) fn decode(rlp: &[u8], touched: u32) -> Result<Self> {
+        let node = TrieNode::decode(&mut &rlp[..])
+            .map_err(|e| Error::corrupt("trie node", format_args!("{e}: {rlp:02x?}")))?;
+        let body = match node {
+            TrieNode::EmptyRoot => return Err(Error::corrupt("trie node", "empty")),
+            TrieNode::Leaf(leaf) => Body::Leaf { key: leaf.key, value: leaf.value },
+            TrieNode::Extension(ext) => {
+                Body::Extension { key: ext.key, child: Link::decode(&ext.child, touched)? }
+            }
+            TrieNode::Branch(branch) => {
+                let mut children: Box<[Link; 16]> = Box::default();
+                let mut stack = branch.stack.iter();
+                for nibble in 0u8..16 {
+                    if branch.state_mask.is_bit_set(nibble) {
+                        let child = stack
+                            .next()
+                            .ok_or_else(|| Error::corrupt("trie node", "branch mask"))?;
+                        children[usize::from(nibble)] = Link::decode(child, touched)?;
+                    }
+                }
+                Body::Branch(children)
+            }
+        };
+        Ok(Self { body, memo: Some(reference(rlp)), touched })
+    }
+
+    /// The node's RLP. Its children must be sealed.
+    pub(super) fn rlp(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        match &self.body {
+            Body::Leaf { key, value } => LeafNodeRef::new(key, value).encode(&mut out),
+            Body::Extension { key, child } => {
+                let child = child.memo().expect("children are sealed before their parent");
+                ExtensionNodeRef::new(key, &child).encode(&mut out);
+            }
+            Body::Branch(children) => {
+                let mut stack = Vec::with_capacity(16);
+                let mut mask = TrieMask::default();
+                for (nibble, child) in (0u8..).zip(children.iter()) {
+                    if child.is_empty() {
+                        continue;
+                    }
+                    stack.push(child.memo().expect("children are sealed before their parent"));
+                    mask.set_bit(nibble);
+                }
+                BranchNodeRef::new(&stack, mask).encode(&mut out);
+            }
+        }
+        out
+    }
+
+    /// Computes missing memos bottom-up and records the nodes to store.
+    pub(super) fn seal(&mut self, path: Nibbles, changes: &mut NodeChanges) {
+        if self.memo.is_some() {
+            return;
+        }
+        match &mut self.body {
+            Body::Leaf { .. } => {}
+            Body::Extension { key, child } => child.seal(path.join(key), changes),
+            Body::Branch(children) => {
+                for (nibble, child) in (0u8..).zip(children.iter_mut()) {
+                    let mut below = path;
+                    below.push(nibble);
+                    child.seal(below, changes);
+                }
+            }
+        }
+        let rlp = self.rlp();
+        let memo = reference(&rlp);
+        // A node that became short enough to be embedded may have been stored before.
+        changes.insert(path, memo.is_hash().then_some(rlp));
+        self.memo = Some(memo);
+    }
+}

@@ -1,0 +1,149 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use alloy_primitives::{B256, keccak256};
+use alloy_trie::{HashBuilder, proof::verify_proof};
+use proptest::prelude::*;
+use std::cell::RefCell;
+
+/// A node table in memory: what the disk store would hold after each commit.
+#[derive(Default)]
+struct Table(RefCell<BTreeMap<Nibbles, Vec<u8>>>);
+
+impl Table {
+    fn apply(&self, changes: NodeChanges) {
+        let mut nodes = self.0.borrow_mut();
+        for (path, node) in changes {
+            match node {
+                Some(node) => nodes.insert(path, node),
+                None => nodes.remove(&path),
+            };
+        }
+    }
+}
+
+impl NodeSource for Table {
+    fn node(&self, _: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.borrow().get(path).cloned())
+    }
+}
+
+/// The oracle: alloy-trie's hash builder over the sorted content.
+fn rebuild(content: &BTreeMap<B256, Vec<u8>>) -> B256 {
+    let mut builder = HashBuilder::default();
+    for (key, value) in content {
+        builder.add_leaf(Nibbles::unpack(key), value);
+    }
+    builder.root()
+}
+
+/// Keys share long prefixes with probability, so that extensions split and collapse often.
+fn key() -> impl Strategy<Value = B256> {
+    prop_oneof![
+        (0u8..6, 0u8..6, 0u8..3).prop_map(|(a, b, c)| {
+            let mut key = [0u8; 32];
+            (key[0], key[15], key[31]) = (a << 4, b, c);
+            B256::from(key)
+        }),
+        (0u16..400).prop_map(|i| keccak256(i.to_be_bytes())),
+    ]
+}
+
+/// Values from one byte (embedded leaves under deep paths) to longer than a hash; empty = remove.
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => Just(Vec::new()),
+        2 => (1u8..127).prop_map(|b| vec![b]),
+        3 => proptest::collection::vec(any::<u8>(), 20..80),
+    ]
+}
+
+#[derive(Debug, Clone)]
+enum Between {
+    Nothing,
+    Reload,
+    Prune,
+}
+
+fn between() -> impl Strategy<Value = Between> {
+    prop_oneof![
+        2 => Just(Between::Nothing),
+        1 => Just(Between::Reload),
+        1 => Just(Between::Prune)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// After every batch of sets and removes, whatever part of the trie is in memory: the root is
+    /// alloy-trie's, the node table holds one trie and nothing else, every value is found again,
+    /// and proofs of present and absent keys verify.
+    #[test]
+    fn agrees_with_alloy_trie(
+        blocks in proptest::collection::vec(
+            (proptest::collection::vec((key(), value()), 0..40), between()), 1..12),
+        probe in proptest::collection::vec(key(), 8),
+    ) {
+        let table = Table::default();
+        let mut trie = Trie::new(None, EMPTY_ROOT_HASH);
+        let mut content = BTreeMap::new();
+        for (clock, (writes, between)) in (1u32..).zip(blocks) {
+            trie.set_clock(clock);
+            for (key, value) in writes {
+                trie.set(&table, key, value.clone()).unwrap();
+                if value.is_empty() {
+                    content.remove(&key);
+                } else {
+                    content.insert(key, value);
+                }
+            }
+            let (root, changes) = trie.commit();
+            table.apply(changes);
+            prop_assert_eq!(root, rebuild(&content));
+
+            // The table holds exactly the nodes of a freshly written trie.
+            let mut fresh = Trie::new(None, EMPTY_ROOT_HASH);
+            for (key, value) in &content {
+                fresh.set(&Table::default(), *key, value.clone()).unwrap();
+            }
+            let expected: BTreeMap<_, _> =
+                fresh.commit().1.into_iter().filter_map(|(p, n)| Some((p, n?))).collect();
+            prop_assert_eq!(&*table.0.borrow(), &expected);
+
+            match between {
+                Between::Nothing => {}
+                Between::Reload => trie.reset(root),
+                Between::Prune => { trie.prune(clock); }
+            }
+            for key in probe.iter().chain(content.keys().take(8)) {
+                prop_assert_eq!(trie.get(&table, *key).unwrap(), content.get(key).cloned());
+                let (value, proof) = trie.proof(&table, *key).unwrap();
+                prop_assert_eq!(&value, &content.get(key).cloned());
+                if !content.is_empty() {
+                    verify_proof(root, Nibbles::unpack(key), value, &proof).unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_swapped_node_is_reported_not_used() {
+    let table = Table::default();
+    let mut trie = Trie::new(None, EMPTY_ROOT_HASH);
+    for i in 0u8..32 {
+        trie.set(&table, keccak256([i]), vec![i; 40]).unwrap();
+    }
+    let (root, changes) = trie.commit();
+    table.apply(changes);
+    let path = *table.0.borrow().keys().find(|p| p.len() == 1).unwrap();
+    table.0.borrow_mut().insert(path, vec![0xc0]);
+    trie.reset(root);
+    let errors = (0u8..32).filter(|i| trie.get(&table, keccak256([*i])).is_err()).count();
+    assert!(errors > 0);
+    table.0.borrow_mut().remove(&path);
+    trie.reset(root);
+    let error = (0u8..32).find_map(|i| trie.get(&table, keccak256([i])).err()).unwrap();
+    assert!(error.to_string().contains("missing node"), "{error}");
+}
