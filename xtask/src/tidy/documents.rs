@@ -3,6 +3,7 @@
 //! - A relative link in Markdown leads to a file.
 //! - A reference such as `` `crates/x/src/a.rs::some_test` `` names a file that holds that name,
 //!   so the invariants of ARCHITECTURE.md and the status table of README.md stay tied to tests.
+//! - A document that any file mentions by its path from the root (docs/glossary.md) exists.
 //! - Every type named in docs/glossary.md is defined somewhere.
 
 use super::Finding;
@@ -16,6 +17,11 @@ pub(super) fn check(repo: &Repo, files: &[(String, String)]) -> Vec<Finding> {
         for (index, line) in prose(text) {
             findings.extend(links(repo, path, index + 1, line));
             findings.extend(references(files, path, index + 1, line));
+        }
+    }
+    for (path, text) in files {
+        for (index, line) in text.lines().enumerate() {
+            findings.extend(mentions(repo, path, index + 1, line));
         }
     }
     if let Some((_, text)) = files.iter().find(|(path, _)| path == GLOSSARY) {
@@ -51,6 +57,20 @@ fn links(repo: &Repo, path: &str, line_number: usize, line: &str) -> Vec<Finding
                 )
             })
         })
+        .collect()
+}
+
+fn mentions(repo: &Repo, path: &str, line_number: usize, line: &str) -> Vec<Finding> {
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    line.match_indices("docs/")
+        .filter(|(start, _)| !line[..*start].ends_with(part))
+        .map(|(start, _)| {
+            let rest = &line[start..];
+            let end = rest.find(|c| !part(c)).unwrap_or(rest.len());
+            rest[..end].trim_end_matches('.')
+        })
+        .filter(|mention| mention.ends_with(".md") && !repo.path(mention).exists())
+        .map(|mention| Finding::error(path, line_number, format!("`{mention}` does not exist")))
         .collect()
 }
 
@@ -159,6 +179,18 @@ mod tests {
             0
         );
         assert_eq!(check("[x](gone.rs)"), 1);
+    }
+
+    #[test]
+    fn a_mentioned_document_must_exist() {
+        let repo = Repo::find().expect("tests run inside the checkout");
+        let check = |line: &str| mentions(&repo, "crates/a/src/lib.rs", 1, line).len();
+        assert_eq!(
+            check("//! see docs/glossary.md, docs/decisions and https://a.b/docs/x.md."),
+            0
+        );
+        // In two parts, or the rule would find it here.
+        assert_eq!(check(concat!("//! see do", "cs/gone.md.")), 1);
     }
 
     #[test]

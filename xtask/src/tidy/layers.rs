@@ -16,7 +16,7 @@ const DOCUMENT: &str = "ARCHITECTURE.md";
 const ASYNC: [&str; 6] = ["chain", "rollup", "serving", "node", "studio", "openledger"];
 
 /// Crates that exist for tests and must never reach a build that users run.
-const TEST_ONLY: [&str; 4] = ["proptest", "arbitrary", "insta", "tempfile"];
+const TEST_ONLY: [&str; 3] = ["proptest", "arbitrary", "insta"];
 
 /// One row of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,7 +155,13 @@ fn dependencies(repo: &Repo, edges: &BTreeMap<String, BTreeSet<String>>) -> Resu
         let asynchronous = ASYNC.contains(&name.as_str());
         let mut args = vec!["tree", "-p", &package, "-e", "no-dev", "--prefix", "none"];
         args.extend(["--format", "{p}"]);
-        let pruned: Vec<String> = ASYNC.iter().map(|n| self::package(n)).collect();
+        // cargo refuses to prune what is not in the tree.
+        let reached = reachable(edges, name);
+        let pruned: Vec<String> = ASYNC
+            .iter()
+            .filter(|n| reached.contains(**n))
+            .map(|n| self::package(n))
+            .collect();
         if !asynchronous {
             for dependency in &pruned {
                 args.extend(["--prune", dependency]);
@@ -176,6 +182,27 @@ fn dependencies(repo: &Repo, edges: &BTreeMap<String, BTreeSet<String>>) -> Resu
         }
     }
     Ok(findings)
+}
+
+/// Every workspace crate that `name` needs, directly or not.
+fn reachable<'a>(edges: &'a BTreeMap<String, BTreeSet<String>>, name: &str) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut pending: Vec<&str> = edges
+        .get(name)
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    while let Some(next) = pending.pop() {
+        if let Some((own, _)) = edges
+            .get_key_value(next)
+            .filter(|(own, _)| !reached.contains(own.as_str()))
+        {
+            reached.insert(own.as_str());
+            pending.extend(edges[own].iter().map(String::as_str));
+        }
+    }
+    reached
 }
 
 fn package(name: &str) -> String {
