@@ -1,0 +1,394 @@
+//! Pre-training of a small base model from text: tokenizer, corpus, full-parameter AdamW,
+//! held-out bits a byte, and the files of a Hugging Face model directory.
+//!
+//! The run is a pure function of recipe and corpus files, like a tuning run (see [`crate::train`]):
+//! same bits for any thread count, and a resumed run ends where an undisturbed one does.
+
+mod corpus;
+mod recipe;
+
+use std::path::Path;
+use std::time::Instant;
+
+use openledger_model::template::{self, Template};
+use openledger_model::{Base, Example, Tokenizer, full_gradients, loss};
+use openledger_primitives::keccak256;
+use openledger_store::write_atomic;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, Identity, State};
+use crate::gradients::{Accumulator, evaluate};
+use crate::metrics::{self, MetricsLog, Pace, StepMetrics};
+use crate::optimizer::{self, Moments};
+use crate::{Control, Ending, Error, METRICS_FILE, chart};
+use corpus::{Document, Windows};
+
+pub use recipe::{PretrainRecipe, Shape, Source};
+
+/// Held-out windows of each source used for the curve.
+const CURVE_WINDOWS: usize = 6;
+/// Held-out windows of each source used for the final evaluation.
+const FINAL_WINDOWS: usize = 120;
+
+/// How well the finished model predicts the held-out part of one source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceScore {
+    /// The source's name.
+    pub source: String,
+    /// Tokens of the source that can be trained on.
+    pub train_tokens: u64,
+    /// Held-out tokens evaluated.
+    pub eval_tokens: u64,
+    /// Mean loss, nats a token.
+    pub nats_per_token: f64,
+    /// Bits a byte of text: comparable across tokenizers.
+    pub bits_per_byte: f64,
+}
+
+/// The outcome of [`pretrain`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pretrained {
+    /// How the run ended.
+    pub ending: Ending,
+    /// Steps done.
+    pub steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Values trained.
+    pub parameters: u64,
+    /// Loss of the first step, nats a token.
+    pub loss_first: f64,
+    /// Smoothed loss after the last step.
+    pub loss_last: f64,
+    /// Held-out scores by source.
+    pub scores: Vec<SourceScore>,
+}
+
+/// Pre-trains a base model after `recipe` on the files under `corpora` and writes it into
+/// `out_dir`: weights (bf16), tokenizer, template, configuration, `loss.csv`, `loss.svg` and
+/// `evaluation.json`. Checkpoints and the full curve go to `run_dir`; the same call resumes there.
+///
+/// # Errors
+/// [`Error::Recipe`] for settings out of range, [`Error::CorpusLine`] for rows that lack a column,
+/// [`Error::OtherRun`] if `run_dir` belongs to another run, [`Error::Diverged`] if the loss is not
+/// finite, and failures of files or of the model.
+pub fn pretrain(
+    recipe: &PretrainRecipe,
+    corpora: &Path,
+    run_dir: &Path,
+    out_dir: &Path,
+    progress: &mut dyn FnMut(&StepMetrics) -> Control,
+) -> Result<Pretrained, Error> {
+    recipe.validate()?;
+    for directory in [run_dir, out_dir] {
+        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    }
+    let documents = recipe
+        .sources
+        .iter()
+        .map(|source| corpus::documents(source, corpora))
+        .collect::<Result<Vec<_>, _>>()?;
+    let template = Template::leading_space();
+    if !out_dir.join("tokenizer.json").exists() {
+        let texts = sample(recipe, &documents, &template);
+        let tokenizer = Tokenizer::train(texts.into_iter(), recipe.vocab)?;
+        if tokenizer.len() != recipe.vocab {
+            let expected = format!("the text yields only {} tokens", tokenizer.len());
+            return Err(Error::recipe("vocab", recipe.vocab, expected));
+        }
+        tokenizer.save(out_dir)?;
+    }
+    write_atomic(&out_dir.join(template::FILE), &template.canonical_bytes())?;
+    let tokenizer = Tokenizer::load(out_dir)?;
+    let windows: Vec<Windows> = recipe
+        .sources
+        .iter()
+        .zip(&documents)
+        .map(|(source, documents)| {
+            corpus::windows(recipe, &source.name, documents, &tokenizer, &template)
+        })
+        .collect();
+    let mut run = Run::start(recipe, &windows, run_dir, out_dir)?;
+    let ending = run.steps(progress)?;
+    run.finish(ending, &tokenizer, out_dir)
+}
+
+/// Text for the tokenizer: documents of every source, by weight, up to the recipe's bytes.
+fn sample(
+    recipe: &PretrainRecipe,
+    documents: &[Vec<Document>],
+    template: &Template,
+) -> Vec<String> {
+    let total: f64 = recipe.sources.iter().map(|source| source.weight).sum();
+    let mut texts = Vec::new();
+    for (source, documents) in recipe.sources.iter().zip(documents) {
+        let share = (recipe.tokenizer_bytes as f64 * source.weight / total) as usize;
+        let mut order: Vec<usize> = (0..documents.len()).collect();
+        crate::order::shuffle(&mut order, recipe.seed, u64::MAX);
+        let mut taken = 0;
+        for index in order {
+            let mut text = documents[index].text(template);
+            if taken + text.len() > share {
+                let mut end = (share - taken).min(text.len());
+                while !text.is_char_boundary(end) {
+                    end -= 1;
+                }
+                text.truncate(end);
+            }
+            taken += text.len();
+            texts.push(text);
+            if taken >= share {
+                break;
+            }
+        }
+    }
+    texts
+}
+
+struct Run<'a> {
+    recipe: &'a PretrainRecipe,
+    windows: &'a [Windows],
+    batches: Vec<Vec<(usize, usize)>>,
+    run_dir: &'a Path,
+    base: Base,
+    moments: Moments,
+    state: State,
+    log: MetricsLog,
+}
+
+impl<'a> Run<'a> {
+    fn start(
+        recipe: &'a PretrainRecipe,
+        windows: &'a [Windows],
+        run_dir: &'a Path,
+        out_dir: &Path,
+    ) -> Result<Self, Error> {
+        let batches = corpus::schedule(recipe, windows);
+        let path = out_dir.join("tokenizer.json");
+        let mut data = std::fs::read(&path).map_err(Error::io(&path))?;
+        for (source, window) in batches.iter().flatten() {
+            let tokens = &windows[*source].train[*window].tokens;
+            data.extend_from_slice(openledger_primitives::records::digest_u32(tokens).as_slice());
+        }
+        let identity = Identity {
+            recipe: recipe.digest(),
+            data: keccak256(data),
+            probe: 0,
+        };
+        let mut base = Base::random(recipe.config(), recipe.seed);
+        let parameters = base.params().len();
+        let (moments, state) = match checkpoint::latest(run_dir, &identity, parameters)? {
+            Some(found) => {
+                base.update(|parameters| parameters.copy_from_slice(&found.parameters));
+                (found.moments, found.state)
+            }
+            None => {
+                let state = State {
+                    identity,
+                    step: 0,
+                    tokens: 0,
+                    smoothed: None,
+                    eval_before: None,
+                    roots: Vec::new(),
+                };
+                (Moments::zeros(parameters), state)
+            }
+        };
+        let log = MetricsLog::open(&run_dir.join(METRICS_FILE), state.step)?;
+        Ok(Self {
+            recipe,
+            windows,
+            batches,
+            run_dir,
+            base,
+            moments,
+            state,
+            log,
+        })
+    }
+
+    fn steps(
+        &mut self,
+        progress: &mut dyn FnMut(&StepMetrics) -> Control,
+    ) -> Result<Ending, Error> {
+        let total = self.batches.len() as u64;
+        let schedule = self.recipe.schedule(total);
+        let layout = self.base.layout();
+        let segments = optimizer::segments(
+            layout
+                .iter()
+                .map(|(_, offset, shape)| (*offset, shape.as_slice())),
+        );
+        let mut accumulator = Accumulator::new(self.base.params().len(), usize::MAX);
+        let mut pace = Pace::default();
+        while self.state.step < total {
+            let begun = Instant::now();
+            let step = self.state.step + 1;
+            let batch: Vec<&Example> = self.batches[self.state.step as usize]
+                .iter()
+                .map(|&(source, window)| &self.windows[source].train[window])
+                .collect();
+            let base = &self.base;
+            let (batch_loss, gradients) = accumulator
+                .run(&batch, |example, gradients, workspace| {
+                    full_gradients(base, example, gradients, workspace)
+                })?;
+            let loss = batch_loss.mean();
+            let norm = optimizer::norm(gradients);
+            let learning_rate = schedule.rate(step);
+            if !loss.is_finite() || !norm.is_finite() {
+                return Err(Error::Diverged {
+                    step,
+                    loss,
+                    learning_rate,
+                });
+            }
+            let scale = if self.recipe.clip > 0.0 && norm > self.recipe.clip {
+                self.recipe.clip / norm
+            } else {
+                1.0
+            };
+            let (settings, moments) = (&self.recipe.adamw, &mut self.moments);
+            self.base.update(|parameters| {
+                optimizer::update(
+                    settings,
+                    &segments,
+                    parameters,
+                    gradients,
+                    moments,
+                    step,
+                    learning_rate,
+                    scale,
+                );
+            });
+            self.state.step = step;
+            self.state.tokens += batch_loss.tokens;
+            let smoothed = metrics::smooth(self.state.smoothed, loss);
+            self.state.smoothed = Some(smoothed);
+            let measured = step % self.recipe.eval_every.max(1) == 0 || step == total;
+            let eval_loss = if measured { self.evaluate_mix()? } else { None };
+            pace.record(begun.elapsed().as_secs_f64(), batch_loss.tokens);
+            let metrics = StepMetrics {
+                step,
+                steps: total,
+                epoch: step as f64 / total as f64,
+                loss,
+                smoothed,
+                eval_loss,
+                perplexity: loss.exp(),
+                learning_rate,
+                gradient_norm: norm,
+                tokens: self.state.tokens,
+                tokens_per_second: pace.tokens_per_second(),
+                eta_seconds: pace.eta(total - step),
+            };
+            let control = progress(&metrics);
+            self.log.append(metrics)?;
+            let due = step % self.recipe.checkpoint_every == 0 || step == total;
+            if due {
+                self.state
+                    .roots
+                    .push(checkpoint::parameters_root(self.base.params()));
+            }
+            if due || control != Control::Continue {
+                self.log.sync()?;
+                checkpoint::save(self.run_dir, &self.state, self.base.params(), &self.moments)?;
+            }
+            match control {
+                Control::Continue => {}
+                Control::Pause => return Ok(Ending::Paused),
+                Control::Stop => return Ok(Ending::Stopped),
+            }
+        }
+        Ok(Ending::Completed)
+    }
+
+    /// Mean loss over a few held-out windows of every source.
+    fn evaluate_mix(&self) -> Result<Option<f64>, Error> {
+        let windows: Vec<&Example> = self
+            .windows
+            .iter()
+            .flat_map(|source| source.eval.iter().take(CURVE_WINDOWS))
+            .collect();
+        let total = evaluate(&windows, |example, workspace| {
+            loss(&self.base, None, example, workspace)
+        })?;
+        Ok((total.targets > 0).then(|| total.mean()))
+    }
+
+    fn finish(
+        self,
+        ending: Ending,
+        tokenizer: &Tokenizer,
+        out_dir: &Path,
+    ) -> Result<Pretrained, Error> {
+        let curve = self.log.curve();
+        let mut outcome = Pretrained {
+            ending,
+            steps: self.state.step,
+            tokens: self.state.tokens,
+            parameters: self.base.params().len() as u64,
+            loss_first: curve.first().map_or(0.0, |step| step.loss),
+            loss_last: self.state.smoothed.unwrap_or_default(),
+            scores: Vec::new(),
+        };
+        if ending == Ending::Paused {
+            return Ok(outcome);
+        }
+        self.base.save(out_dir, openledger_model::Dtype::Bf16)?;
+        // What is scored is what was written: the weights rounded to bf16.
+        let written = Base::load(out_dir)?;
+        for (source, windows) in self.recipe.sources.iter().zip(self.windows) {
+            outcome
+                .scores
+                .push(score(&written, tokenizer, &source.name, windows)?);
+        }
+        for (name, bytes) in [
+            ("loss.csv", chart::csv(curve).into_bytes()),
+            (
+                "loss.svg",
+                chart::loss_svg("Pre-training loss", curve).into_bytes(),
+            ),
+            ("evaluation.json", pretty(&outcome)),
+        ] {
+            write_atomic(&out_dir.join(name), &bytes)?;
+        }
+        Ok(outcome)
+    }
+}
+
+fn pretty(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("plain values serialise");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Loss of the held-out windows of one source.
+fn score(
+    base: &Base,
+    tokenizer: &Tokenizer,
+    name: &str,
+    windows: &Windows,
+) -> Result<SourceScore, Error> {
+    let held: Vec<&Example> = windows.eval.iter().take(FINAL_WINDOWS).collect();
+    let total = evaluate(&held, |example, workspace| {
+        loss(base, None, example, workspace)
+    })?;
+    let bytes: usize = held
+        .iter()
+        .flat_map(|window| &window.tokens[window.loss_from..])
+        .filter(|&&token| token > 1)
+        .map(|&token| tokenizer.token_bytes(token).len())
+        .sum();
+    Ok(SourceScore {
+        source: name.to_owned(),
+        train_tokens: windows
+            .train
+            .iter()
+            .map(|window| window.tokens.len() as u64)
+            .sum(),
+        eval_tokens: total.targets,
+        nats_per_token: total.mean(),
+        bits_per_byte: total.nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
+    })
+}

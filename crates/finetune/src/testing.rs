@@ -1,0 +1,47 @@
+//! Small fixtures shared by the unit tests.
+
+use openledger_model::Config;
+
+use crate::StepMetrics;
+
+/// A model of a few thousand values over a 300-token vocabulary.
+pub(crate) fn config() -> Config {
+    Config {
+        hidden: 16,
+        layers: 2,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 8,
+        mlp: 32,
+        vocab: 300,
+        context: 64,
+        rope_theta: 10_000.0,
+        norm_eps: 1e-5,
+        tie_embeddings: true,
+        bos: Some(0),
+        eos: vec![1],
+    }
+}
+
+/// A falling curve with an evaluation every ten steps.
+pub(crate) fn curve(steps: u64) -> Vec<StepMetrics> {
+    (1..=steps)
+        .map(|step| {
+            let loss = 1.0 + 4.0 / step as f64;
+            StepMetrics {
+                step,
+                steps,
+                epoch: step as f64 / 10.0,
+                loss,
+                smoothed: loss + 0.1,
+                eval_loss: step.is_multiple_of(10).then_some(loss + 0.2),
+                perplexity: loss.exp(),
+                learning_rate: 1e-3,
+                gradient_norm: 0.5,
+                tokens: step * 100,
+                tokens_per_second: 1000.0,
+                eta_seconds: (steps - step) as f64,
+            }
+        })
+        .collect()
+}
