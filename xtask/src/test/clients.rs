@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `OPENLEDGER_SUMMARY` | path of the JSON summary that the node printed |
 //! | `OPENLEDGER_RPC`, `OPENLEDGER_HTTP` | base URLs |
-//! | `CAST`, `CHROMIUM` | paths of the two programs |
+//! | `OPENLEDGER`, `CAST`, `CHROMIUM` | paths of the programs |
 //! | `OPENLEDGER_SCREENSHOTS` | folder for screenshots of the pages |
 
 use std::collections::BTreeMap;
@@ -50,6 +50,7 @@ pub(super) fn run(repo: &Repo) -> Result<()> {
         ),
         ("OPENLEDGER_RPC", url("rpc")?),
         ("OPENLEDGER_HTTP", url("http")?),
+        ("OPENLEDGER", binary.to_string_lossy().into_owned()),
         ("CAST", cast.to_string_lossy().into_owned()),
         ("CHROMIUM", chromium.to_string_lossy().into_owned()),
         (

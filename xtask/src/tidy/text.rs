@@ -131,7 +131,7 @@ mod tests {
         let longish = length("contracts/src/A.sol", &"x\n".repeat(600)).expect("600 lines is long");
         assert!(longish.warning);
         assert_eq!(length("contracts/test/A.t.sol", &"x\n".repeat(900)), None);
-        assert_eq!(length("docs/a.md", &"x\n".repeat(900)), None);
+        assert_eq!(length("notes.md", &"x\n".repeat(900)), None);
     }
 
     #[test]
