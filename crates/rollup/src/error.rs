@@ -65,6 +65,9 @@ pub enum Error {
     /// The EVM refused to run: the transaction is invalid at this state.
     #[error("{0}")]
     InvalidTransaction(String),
+    /// A transaction was not admitted to the mempool.
+    #[error(transparent)]
+    Pool(#[from] crate::pool::PoolError),
     /// The JSON-RPC server could not start.
     #[error("json-rpc address {addr}: {reason}; choose another one or stop what listens there")]
     Bind {

@@ -108,7 +108,7 @@ pub struct Execution {
 
 /// The header of a block before execution, enough to set up the EVM.
 fn draft(spec: &ChainSpec, parent: &Header, parent_hash: B256, inputs: &BlockInputs) -> Result<Header> {
-    Ok(Header {
+    let header = Header {
         parent_hash,
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
         beneficiary: inputs.beneficiary,
@@ -120,7 +120,10 @@ fn draft(spec: &ChainSpec, parent: &Header, parent_hash: B256, inputs: &BlockInp
         parent_beacon_block_root: inputs.parent_beacon_block_root,
         extra_data: inputs.extra_data.clone(),
         ..Default::default()
-    })
+    };
+    // Parameters that the next block could not use make this block invalid.
+    spec.fee_parameters(&header)?;
+    Ok(header)
 }
 
 /// Executes a block on the parent's state: `forced` transactions must all get in, `candidates` may.

@@ -54,6 +54,10 @@ impl ChainSpec {
         &self.factory
     }
 
+    pub(crate) fn factory_evm(&self) -> OpEvmFactory {
+        OpEvmFactory::default()
+    }
+
     /// The fork schedule.
     #[must_use]
     pub const fn forks(&self) -> &OpChainHardforks {
@@ -101,7 +105,7 @@ impl ChainSpec {
     }
 
     /// (elasticity, denominator, minimum base fee) of a header's extra data.
-    fn fee_parameters(&self, header: &Header) -> Result<(u32, u32, u64)> {
+    pub(crate) fn fee_parameters(&self, header: &Header) -> Result<(u32, u32, u64)> {
         let malformed = |e| Error::InvalidBlock(format!("extra data of {}: {e}", header.number));
         let forks = self.forks();
         let (elasticity, denominator, floor) = if self.is_jovian(header.timestamp) {

@@ -7,8 +7,8 @@
 mod tables;
 mod view;
 
-pub use tables::{append, recompute_root, unwind};
-pub(crate) use tables::{reverse, rewind_tables};
+pub(crate) use tables::rewind_tables;
+pub use tables::{append, recompute_root, reverse_to, unwind};
 pub use view::View;
 
 use crate::{

@@ -185,7 +185,7 @@ pub(crate) fn rewind_tables(
 ///
 /// # Errors
 /// When the snapshot cannot be read or the history is damaged.
-pub(crate) fn reverse(now: &dyn Snapshot, number: u64) -> Result<StateChanges> {
+fn reverse(now: &dyn Snapshot, number: u64) -> Result<StateChanges> {
     let index = ChangedKeys::read(now, number)?;
     let missing = || Error::corrupt("history", format_args!("block {number}"));
     let mut changes = StateChanges::default();
@@ -216,6 +216,29 @@ pub(crate) fn reverse(now: &dyn Snapshot, number: u64) -> Result<StateChanges> {
         change.storage.insert(*slot, value);
     }
     Ok(changes)
+}
+
+/// What turns the state after block `head` into the state after the earlier block `target`.
+///
+/// # Errors
+/// When the snapshot cannot be read or the history is damaged.
+pub fn reverse_to(now: &dyn Snapshot, head: u64, target: u64) -> Result<StateChanges> {
+    let mut all = StateChanges::default();
+    for number in (target + 1..=head).rev() {
+        for (hashed, change) in reverse(now, number)?.accounts {
+            match all.accounts.get_mut(&hashed) {
+                // The earlier block's old values are the older ones: they win.
+                Some(later) => {
+                    later.fields = change.fields;
+                    later.storage.extend(change.storage);
+                }
+                None => {
+                    all.accounts.insert(hashed, change);
+                }
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// The keys a block changed.

@@ -1,0 +1,139 @@
+//! Ethereum JSON-RPC over HTTP and WebSocket: what wallets, `cast`, viem and ethers call.
+//!
+//! Methods that are not built answer -32601, as the specification asks; nothing answers with a
+//! made-up value. Reads run on the blocking pool, because they touch the disk or the EVM.
+
+mod convert;
+mod error;
+mod fees;
+mod filters;
+mod methods;
+mod subscribe;
+
+use crate::{
+    chain::ChainHandle,
+    error::{Error, Result},
+};
+use filters::Filters;
+use jsonrpsee::{
+    RpcModule,
+    core::traits::IdProvider,
+    server::{
+        BatchRequestConfig, RandomIntegerIdProvider, ServerBuilder, ServerConfig, ServerHandle,
+    },
+    types::SubscriptionId,
+};
+use std::{net::SocketAddr, sync::Arc};
+use tower_http::cors::{Any, CorsLayer};
+
+/// Limits and access of the server.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RpcConfig {
+    /// Open connections.
+    pub max_connections: u32,
+    /// Bytes of a request.
+    pub max_request_bytes: u32,
+    /// Bytes of a response.
+    pub max_response_bytes: u32,
+    /// Calls in a batch.
+    pub max_batch: u32,
+    /// Subscriptions of a WebSocket connection.
+    pub max_subscriptions: u32,
+    /// Whether any web page may call (browser wallets and dapps need that on a dev chain).
+    pub cors_any_origin: bool,
+}
+
+impl Default for RpcConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 512,
+            max_request_bytes: 5 << 20,
+            max_response_bytes: 64 << 20,
+            max_batch: 1_000,
+            max_subscriptions: 64,
+            cors_any_origin: true,
+        }
+    }
+}
+
+/// What methods see.
+#[derive(Debug)]
+struct Context {
+    chain: ChainHandle,
+    filters: Filters,
+}
+
+/// A running server. Dropping it stops the server.
+#[derive(Debug)]
+pub struct RpcServer {
+    addr: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl RpcServer {
+    /// The address it listens on; tells the port when 0 was asked for.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops accepting and waits until open calls are answered.
+    pub async fn stop(self) {
+        // An error only says that it is stopped already.
+        let _ = self.handle.stop();
+        self.handle.stopped().await;
+    }
+}
+
+/// Serves HTTP and WebSocket on one address.
+///
+/// # Errors
+/// [`Error::Bind`] when the address cannot be listened on.
+pub async fn serve(chain: ChainHandle, addr: SocketAddr, config: RpcConfig) -> Result<RpcServer> {
+    let bind = |reason: &dyn std::fmt::Display| Error::Bind { addr, reason: reason.to_string() };
+    let settings = ServerConfig::builder()
+        .max_connections(config.max_connections)
+        .max_request_body_size(config.max_request_bytes)
+        .max_response_body_size(config.max_response_bytes)
+        .max_subscriptions_per_connection(config.max_subscriptions)
+        .set_batch_request_config(BatchRequestConfig::Limit(config.max_batch))
+        .set_id_provider(HexIds)
+        .build();
+    let cors = config.cors_any_origin.then(|| {
+        CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any)
+    });
+    let server = ServerBuilder::with_config(settings)
+        .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors))
+        .build(addr)
+        .await
+        .map_err(|e| bind(&e))?;
+    let addr = server.local_addr().map_err(|e| bind(&e))?;
+    let handle = server.start(module(chain)?);
+    Ok(RpcServer { addr, handle })
+}
+
+fn module(chain: ChainHandle) -> Result<RpcModule<Context>> {
+    let mut module = RpcModule::new(Context { chain, filters: Filters::default() });
+    methods::register(&mut module)
+        .and_then(|()| fees::register(&mut module))
+        .and_then(|()| filters::register(&mut module))
+        .and_then(|()| subscribe::register(&mut module))
+        .map_err(|e| Error::InvalidTransaction(format!("method table: {e}")))?;
+    Ok(module)
+}
+
+/// Subscription ids in hex, as clients of geth expect.
+#[derive(Debug)]
+struct HexIds;
+
+impl IdProvider for HexIds {
+    fn next_id(&self) -> SubscriptionId<'static> {
+        match RandomIntegerIdProvider.next_id() {
+            SubscriptionId::Num(id) => SubscriptionId::Str(format!("0x{id:016x}").into()),
+            text @ SubscriptionId::Str(_) => text,
+        }
+    }
+}
+
+type Shared = Arc<Context>;

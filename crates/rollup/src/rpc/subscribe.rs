@@ -1,0 +1,87 @@
+//! `eth_subscribe` over WebSocket: `newHeads` and `logs`.
+
+use super::{Context, convert, error::invalid_params, methods::Args};
+use crate::{engine::ChainEvent, logs};
+use alloy_rpc_types_eth::Filter;
+use jsonrpsee::{
+    PendingSubscriptionSink, RpcModule, SubscriptionMessage, SubscriptionSink,
+    core::RegisterMethodError,
+};
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
+    module.register_subscription(
+        "eth_subscribe",
+        "eth_subscription",
+        "eth_unsubscribe",
+        |params, pending, context, _| async move {
+            let mut args = Args::of(&params);
+            let topic = match args.next::<String>() {
+                Ok(kind) if kind == "newHeads" => Ok(Topic::Heads),
+                Ok(kind) if kind == "logs" => {
+                    args.optional::<Filter>().map(|f| Topic::Logs(Box::new(f.unwrap_or_default())))
+                }
+                Ok(kind) => Err(invalid_params(format!("no \"{kind}\" subscription in eth namespace"))),
+                Err(error) => Err(error),
+            };
+            match topic {
+                Ok(topic) => follow(pending, topic, context).await,
+                Err(error) => pending.reject(error).await,
+            }
+        },
+    )?;
+    Ok(())
+}
+
+enum Topic {
+    Heads,
+    Logs(Box<Filter>),
+}
+
+async fn follow(pending: PendingSubscriptionSink, topic: Topic, context: Arc<Context>) {
+    // Before accepting, so that no block after the client's confirmation is missed.
+    let mut events = context.chain.subscribe();
+    let Ok(sink) = pending.accept().await else { return };
+    loop {
+        tokio::select! {
+            () = sink.closed() => return,
+            open = forward(&mut events, &sink, &topic) => if !open { return },
+        }
+    }
+}
+
+/// Forwards one event; false when the subscription is over.
+async fn forward(events: &mut Receiver<ChainEvent>, sink: &SubscriptionSink, topic: &Topic) -> bool {
+    let event = match events.recv().await {
+        Ok(event) => event,
+        // A client that cannot keep up is cut off; silence would look like "nothing happened".
+        Err(RecvError::Lagged(missed)) => {
+            tracing::debug!(missed, "subscriber too slow");
+            return false;
+        }
+        Err(RecvError::Closed) => return false,
+    };
+    let (executed, removed) = match &event {
+        ChainEvent::Committed(executed) => (executed, false),
+        ChainEvent::Reverted(executed) => (executed, true),
+    };
+    match topic {
+        Topic::Heads if removed => true,
+        Topic::Heads => send(sink, &convert::header(&executed.block.header, None)).await,
+        Topic::Logs(filter) => {
+            for log in logs::matching(executed, filter, removed) {
+                if !send(sink, &log).await {
+                    return false;
+                }
+            }
+            true
+        }
+    }
+}
+
+async fn send(sink: &SubscriptionSink, value: &(impl Serialize + Sync)) -> bool {
+    let Ok(json) = serde_json::value::to_raw_value(value) else { return false };
+    sink.send(SubscriptionMessage::from(json)).await.is_ok()
+}
