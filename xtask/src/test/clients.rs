@@ -118,26 +118,20 @@ fn interpreter<'a>(script: &std::path::Path, python: &'a str) -> Option<&'a str>
     }
 }
 
-/// The native program out of the npm package: its JavaScript launcher hides exit codes.
+/// Foundry's cast: `CAST` if set, else the native program out of the npm package (its JavaScript
+/// launcher hides exit codes), else the one on PATH.
 fn native_cast(repo: &Repo) -> Result<PathBuf> {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => bail!("no cast for the processor {other} on npm"),
-    };
-    let os = if cfg!(target_os = "macos") {
-        "darwin"
-    } else {
-        "linux"
-    };
-    let cast = repo.path(&format!(
-        "tests/clients/node_modules/@foundry-rs/cast-{os}-{arch}/bin/cast"
-    ));
-    if !exists(&cast.to_string_lossy(), "--version") {
-        bail!(
-            "{} does not run; remove tests/clients/node_modules and try again",
-            cast.display()
-        );
+    if let Some(path) = std::env::var_os("CAST") {
+        return Ok(PathBuf::from(path));
     }
-    Ok(cast)
+    let packaged = repo.path("tests/clients/node_modules/@foundry-rs/cast-linux-amd64/bin/cast");
+    for cast in [packaged, PathBuf::from("cast")] {
+        if exists(&cast.to_string_lossy(), "--version") {
+            return Ok(cast);
+        }
+    }
+    bail!(
+        "no cast for this machine; type: curl -L https://foundry.paradigm.xyz | bash && foundryup   \
+         (or set CAST to the program)"
+    )
 }
