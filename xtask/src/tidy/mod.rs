@@ -7,6 +7,7 @@ mod documents;
 mod layers;
 mod source;
 mod text;
+mod vendored;
 
 use anyhow::{Result, bail};
 
@@ -58,8 +59,10 @@ impl std::fmt::Display for Finding {
 /// Runs every rule over the checkout.
 pub(crate) fn run(repo: &Repo) -> Result<()> {
     let mut findings = layers::check(repo)?;
+    let tracked = repo.files()?;
+    findings.extend(vendored::check(repo, &tracked)?);
     let mut files = Vec::new();
-    for path in repo.files()? {
+    for path in tracked {
         if let Some(text) = text::readable(repo, &path) {
             files.push((path, text));
         }
