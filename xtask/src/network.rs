@@ -188,3 +188,72 @@ pub(crate) fn number(summary: &Value, pointer: &str) -> Result<f64> {
         .and_then(Value::as_f64)
         .with_context(|| format!("the summary holds no number at {pointer}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A stand-in for the program: a shell script that gets the same arguments.
+    fn started(body: &str) -> (tempfile::TempDir, Network) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let script = dir.path().join("openledger");
+        crate::environment::write_text(&script, &format!("#!/bin/sh\n{body}\n")).expect("written");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
+        let repo = Repo {
+            root: dir.path().to_path_buf(),
+        };
+        let network = Network::start(&repo, &script, &dir.path().join("run"), &["--extra"]);
+        (dir, network.expect("a shell script starts"))
+    }
+
+    #[test]
+    fn the_summary_is_read_and_the_program_stopped() {
+        let (_dir, mut network) = started(
+            "trap 'exit 0' TERM; printf '{\"a\":'; printf '[1,2]}\\n'; \
+             echo \"$@\" >&2; while :; do read -r _ || sleep 0.05; done",
+        );
+        let summary = network
+            .summary(Duration::from_secs(20))
+            .expect("the script prints JSON");
+        assert!((number(&summary, "/a/1").expect("a number") - 2.0).abs() < 1e-9);
+        assert!(number(&summary, "/b").is_err());
+        let until = Instant::now() + Duration::from_secs(20);
+        while !network
+            .log_tail()
+            .contains("dev --json --rpc-port 0 --http-port 0")
+        {
+            assert!(Instant::now() < until, "{}", network.log_tail());
+        }
+        network
+            .stop()
+            .expect("the script ends with 0 when asked to");
+    }
+
+    #[test]
+    fn an_early_end_is_an_error_with_the_log() {
+        let (_dir, mut network) = started("echo 'port 8545 is taken' >&2; exit 7");
+        let error = network
+            .summary(Duration::from_secs(20))
+            .expect_err("no JSON was printed");
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("port 8545 is taken") && error.contains('7'),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_program_that_ignores_the_loop_is_given_up() {
+        let (_dir, mut network) = started("while :; do sleep 0.05; done");
+        let error = network
+            .summary(Duration::ZERO)
+            .expect_err("it prints nothing");
+        assert!(
+            error.to_string().contains("no summary within 0 s"),
+            "{error}"
+        );
+        network.cut_off().expect("it can be killed");
+    }
+}

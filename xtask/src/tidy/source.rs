@@ -30,7 +30,10 @@ const IMPURE: [&str; 14] = [
 const ATOMIC_WRITERS: [&str; 1] = ["xtask/src/environment.rs"];
 
 fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/")
+    ["/tests/", "/benches/", "/examples/"]
+        .iter()
+        .any(|part| path.contains(part))
+        || path.ends_with("/tests.rs")
 }
 
 /// Checks one Rust file.
