@@ -142,20 +142,20 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
     }
 
     /// @inheritdoc IInferenceSettlement
-    function post(EpochSettlement calldata s) external restricted {
+    function post(EpochSettlement calldata settlement) external restricted {
         SettlerBond storage settler = _settlers[msg.sender];
         if (settler.amount < settlerBond) revert BondTooLow(settler.amount, settlerBond);
         if (_isFinalisable()) _finalise();
 
         uint64 epoch = _openEpoch;
-        if (s.version != RECORD_VERSION) revert BadSettlement("version");
-        if (s.chainId != block.chainid) revert BadSettlement("chainId");
-        if (s.epoch != epoch) revert BadSettlement("epoch");
+        if (settlement.version != RECORD_VERSION) revert BadSettlement("version");
+        if (settlement.chainId != block.chainid) revert BadSettlement("chainId");
+        if (settlement.epoch != epoch) revert BadSettlement("epoch");
         (bytes32 terms, uint64 window) = parameters.termsAt(epoch);
-        if (s.parameters != terms) revert BadSettlement("parameters");
+        if (settlement.parameters != terms) revert BadSettlement("parameters");
         if (epoch - _finalEpoch >= RING) revert TooManyPending();
 
-        uint128 fees = (uint256(_feesAt(epoch - 1)) + s.fees).toUint128();
+        uint128 fees = (uint256(_feesAt(epoch - 1)) + settlement.fees).toUint128();
         uint128 funds = _deposits - _exits;
         if (fees > funds) revert FeesExceedDeposits(fees, funds);
 
@@ -164,8 +164,8 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
         _openEpoch = epoch + 1;
         settler.lastEpoch = epoch;
         _ring[epoch % RING] = Posting({
-            payerCumRoot: s.payerCumRoot,
-            earnerCumRoot: s.earnerCumRoot,
+            payerCumRoot: settlement.payerCumRoot,
+            earnerCumRoot: settlement.earnerCumRoot,
             cumulativeFees: fees,
             epoch: epoch,
             challengeUntil: until,
@@ -174,7 +174,9 @@ contract InferenceSettlement is AccessManaged, EIP712, IInferenceSettlement {
             sequence: sequence,
             openDemands: 0
         });
-        emit EpochPosted(epoch, msg.sender, keccak256(abi.encode(s)), s, fees, until, sequence);
+        emit EpochPosted(
+            epoch, msg.sender, keccak256(abi.encode(settlement)), settlement, fees, until, sequence
+        );
     }
 
     /// @inheritdoc IInferenceSettlement

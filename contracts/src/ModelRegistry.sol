@@ -54,7 +54,7 @@ contract ModelRegistry is ERC721, IModelRegistry {
         uint64 base,
         Adapter calldata adapter,
         TrainingRun calldata run,
-        VersionRef[] calldata refs,
+        VersionRef[] calldata datasets,
         FeeSplit calldata split
     ) external payable returns (uint64 id) {
         Parameters memory p = parameters.current();
@@ -63,19 +63,19 @@ contract ModelRegistry is ERC721, IModelRegistry {
         bytes32 runDigest = keccak256(abi.encode(run));
         _checkAdapter(adapter, runDigest);
         _checkRun(base, run);
-        _checkDatasets(refs, run.datasets);
+        _checkDatasets(datasets, run.datasets);
 
         bytes32 digest = keccak256(abi.encode(adapter));
         id = _register(digest);
         AdapterModel storage model = _adapters[id];
         model.digest = digest;
         model.run = runDigest;
-        model.lineage = keccak256(abi.encode(refs));
+        model.lineage = keccak256(abi.encode(datasets));
         model.base = base;
         model.split = split;
         model.priceIn = adapter.priceIn;
         model.priceOut = adapter.priceOut;
-        emit AdapterRegistered(id, base, digest, adapter, run, refs, split, fee);
+        emit AdapterRegistered(id, base, digest, adapter, run, datasets, split, fee);
         _payFee(fee);
     }
 

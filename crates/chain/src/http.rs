@@ -1,0 +1,245 @@
+//! A node behind an HTTP JSON-RPC URL.
+
+use alloy_network::{AnyNetwork, ReceiptResponse, TransactionBuilder};
+use alloy_primitives::{Address, B256, Bytes, TxKind};
+use alloy_provider::{
+    Provider, RootProvider,
+    transport::{RpcError, TransportErrorKind},
+};
+use alloy_rpc_types_eth::{Filter, Log, TransactionRequest};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use openledger_primitives::Wei;
+
+use crate::Error;
+use crate::error::revert_reason;
+use crate::node::{Call, Fees, Head, Node, Receipt, wei};
+
+/// A node over HTTP. Deposit transactions of the OP Stack and other unknown types in its answers
+/// are no obstacle.
+#[derive(Clone, Debug)]
+pub struct HttpNode {
+    provider: RootProvider<AnyNetwork>,
+}
+
+impl HttpNode {
+    /// A node at `url`, for example `http://127.0.0.1:8545`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Url`].
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let parsed = url.parse().map_err(|e| Error::Url {
+            url: url.to_owned(),
+            reason: format!("{e}"),
+        })?;
+        Ok(Self {
+            provider: RootProvider::new_http(parsed),
+        })
+    }
+}
+
+/// A JSON-RPC error as ours; a revert keeps its decoded reason.
+fn failure(method: &'static str) -> impl FnOnce(RpcError<TransportErrorKind>) -> Error {
+    move |error| {
+        let payload = error.as_error_resp();
+        if let Some(data) = payload.and_then(|p| p.as_revert_data()) {
+            return Error::Reverted {
+                reason: revert_reason(&data),
+            };
+        }
+        match payload {
+            Some(p) if p.message.contains("revert") => Error::Reverted {
+                reason: p.message.to_string(),
+            },
+            Some(p) => Error::Refused {
+                method,
+                message: format!("{} (code {})", p.message, p.code),
+            },
+            None => Error::Node {
+                method,
+                message: error.to_string(),
+            },
+        }
+    }
+}
+
+fn request(from: Option<Address>, call: &Call) -> TransactionRequest {
+    TransactionRequest {
+        from,
+        to: Some(call.to.map_or(TxKind::Create, TxKind::Call)),
+        value: Some(call.value.into()),
+        gas: call.gas,
+        ..TransactionRequest::default()
+    }
+    .with_input(call.data.clone())
+}
+
+impl Node for HttpNode {
+    fn chain_id(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        async {
+            self.provider
+                .get_chain_id()
+                .await
+                .map_err(failure("eth_chainId"))
+        }
+        .boxed()
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Head, Error>> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        async {
+            let block = self
+                .provider
+                .get_block_by_number(alloy_rpc_types_eth::BlockNumberOrTag::Latest)
+                .await
+                .map_err(failure(METHOD))?
+                .ok_or_else(|| Error::Node {
+                    method: METHOD,
+                    message: "no latest block".to_owned(),
+                })?;
+            Ok(Head {
+                number: block.header.number,
+                timestamp: block.header.timestamp,
+            })
+        }
+        .boxed()
+    }
+
+    fn nonce(&self, account: Address, pending: bool) -> BoxFuture<'_, Result<u64, Error>> {
+        async move {
+            let count = self.provider.get_transaction_count(account);
+            let count = if pending {
+                count.pending()
+            } else {
+                count.latest()
+            };
+            count.await.map_err(failure("eth_getTransactionCount"))
+        }
+        .boxed()
+    }
+
+    fn balance(&self, account: Address, at: Option<u64>) -> BoxFuture<'_, Result<Wei, Error>> {
+        const METHOD: &str = "eth_getBalance";
+        async move {
+            let balance = self.provider.get_balance(account);
+            let balance = match at {
+                Some(block) => balance.number(block),
+                None => balance.latest(),
+            };
+            wei(METHOD, balance.await.map_err(failure(METHOD))?)
+        }
+        .boxed()
+    }
+
+    fn code(&self, account: Address) -> BoxFuture<'_, Result<Bytes, Error>> {
+        async move {
+            self.provider
+                .get_code_at(account)
+                .await
+                .map_err(failure("eth_getCode"))
+        }
+        .boxed()
+    }
+
+    fn call<'a>(
+        &'a self,
+        from: Option<Address>,
+        call: &'a Call,
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
+        async move {
+            self.provider
+                .call(request(from, call).into())
+                .await
+                .map_err(failure("eth_call"))
+        }
+        .boxed()
+    }
+
+    fn estimate<'a>(&'a self, from: Address, call: &'a Call) -> BoxFuture<'a, Result<u64, Error>> {
+        async move {
+            self.provider
+                .estimate_gas(request(Some(from), call).into())
+                .await
+                .map_err(failure("eth_estimateGas"))
+        }
+        .boxed()
+    }
+
+    fn fees(&self) -> BoxFuture<'_, Result<Fees, Error>> {
+        async {
+            let price = self
+                .provider
+                .get_gas_price()
+                .await
+                .map_err(failure("eth_gasPrice"))?;
+            let tip = self
+                .provider
+                .get_max_priority_fee_per_gas()
+                .await
+                .map_err(failure("eth_maxPriorityFeePerGas"))?;
+            // The base fee rises by at most an eighth a block, so the double lasts six full blocks.
+            Ok(Fees {
+                max_fee: price.saturating_mul(2).saturating_add(tip),
+                max_priority_fee: tip,
+            })
+        }
+        .boxed()
+    }
+
+    fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, Error>> {
+        async move {
+            let hash = alloy_primitives::keccak256(&raw);
+            match self.provider.send_raw_transaction(&raw).await {
+                Ok(_) => Ok(hash),
+                Err(e)
+                    if e.as_error_resp()
+                        .is_some_and(|p| p.message.contains("already known")) =>
+                {
+                    Ok(hash)
+                }
+                Err(e) => Err(failure("eth_sendRawTransaction")(e)),
+            }
+        }
+        .boxed()
+    }
+
+    fn receipt(&self, tx: B256) -> BoxFuture<'_, Result<Option<Receipt>, Error>> {
+        async move {
+            let receipt = self
+                .provider
+                .get_transaction_receipt(tx)
+                .await
+                .map_err(failure("eth_getTransactionReceipt"))?;
+            Ok(receipt.and_then(|r| {
+                Some(Receipt {
+                    tx,
+                    block: r.block_number()?,
+                    success: r.status(),
+                    gas_used: r.gas_used(),
+                    created: r.contract_address(),
+                    logs: r.inner.inner.logs().to_vec(),
+                })
+            }))
+        }
+        .boxed()
+    }
+
+    fn logs<'a>(
+        &'a self,
+        addresses: &'a [Address],
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<Vec<Log>, Error>> {
+        async move {
+            let filter = Filter::new()
+                .address(addresses.to_vec())
+                .from_block(from)
+                .to_block(to);
+            self.provider
+                .get_logs(&filter)
+                .await
+                .map_err(failure("eth_getLogs"))
+        }
+        .boxed()
+    }
+}
