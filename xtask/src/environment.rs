@@ -108,8 +108,8 @@ pub(crate) fn npm_packages(dir: &Path) -> Result<()> {
     write_text(&stamp, &lock)
 }
 
-/// A Python virtual environment `name` in the cache that holds exactly `requirements`; returns
-/// its interpreter. Rebuilt from nothing when the requirements change.
+/// A Python virtual environment `name` in the cache with the pinned `requirements`; returns its
+/// interpreter. Does nothing when the requirements have not changed since the last install.
 pub(crate) fn python_venv(name: &str, requirements: &Path) -> Result<PathBuf> {
     let wanted = read_text(requirements)?;
     let dir = cache_dir()?.join(name);
@@ -121,14 +121,13 @@ pub(crate) fn python_venv(name: &str, requirements: &Path) -> Result<PathBuf> {
     if !exists("python3", "--version") {
         bail!("python3 is missing; type: apt-get install -y python3 python3-venv");
     }
-    if dir.exists() {
-        fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
-    }
     let here = Path::new(".");
-    let target = dir.to_string_lossy();
-    execute(&mut command(here, "python3", &["-m", "venv", &target])).context(
-        "Python's venv module does not work here; type: apt-get install -y python3-venv",
-    )?;
+    if !python.is_file() {
+        let target = dir.to_string_lossy();
+        execute(&mut command(here, "python3", &["-m", "venv", &target])).context(
+            "Python's venv module does not work here; type: apt-get install -y python3-venv",
+        )?;
+    }
     let requirements = requirements.to_string_lossy();
     execute(&mut command(
         here,

@@ -219,11 +219,11 @@ fn peers(repo: &Repo) -> Result<()> {
         .collect::<std::io::Result<Vec<_>>>()?
         .into_iter()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "py"))
+        .filter(|path| is_check(path))
         .collect();
     scripts.sort();
     if scripts.is_empty() {
-        bail!("{} holds no scripts", dir.display());
+        bail!("{} holds no check_*.py", dir.display());
     }
     cargo(repo, "build -p openledger")?;
     let binary = cli_docs::debug_binary(repo)?;
@@ -249,6 +249,11 @@ fn peers(repo: &Repo) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+fn is_check(path: &std::path::Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("check_") && name.ends_with(".py")
 }
 
 #[cfg(test)]
