@@ -52,7 +52,7 @@ struct Step {
 }
 
 /// In order: the quick ones first, so that a slip costs seconds.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step {
         name: "tidy",
         about: "house rules",
@@ -67,6 +67,17 @@ const STEPS: [Step; 11] = [
         name: "contracts",
         about: "Solidity: ABI fresh, forge tests, gas",
         action: contracts,
+    },
+    Step {
+        name: "fixtures",
+        about: "test data that lies inside published crates",
+        // Downloads and unpacks the crate for crates/rollup/tests/op_sepolia; compiles nothing.
+        action: |repo, _| {
+            cargo(
+                repo,
+                "info --quiet --registry crates-io kona-executor@0.4.0",
+            )
+        },
     },
     Step {
         name: "lint",
