@@ -18,17 +18,17 @@ use std::{
     time::Duration,
 };
 
-pub const CHAIN_ID: u64 = 4_242;
-pub const GENESIS_TIME: u64 = 1_700_000_000;
-pub const ETHER: u128 = 1_000_000_000_000_000_000;
+pub(crate) const CHAIN_ID: u64 = 4_242;
+pub(crate) const GENESIS_TIME: u64 = 1_700_000_000;
+pub(crate) const ETHER: u128 = 1_000_000_000_000_000_000;
 
 /// The n-th wallet; its key is a hash, so it is the same in every run.
-pub fn wallet(n: u8) -> PrivateKeySigner {
+pub(crate) fn wallet(n: u8) -> PrivateKeySigner {
     PrivateKeySigner::from_bytes(&keccak256([b'w', n])).unwrap()
 }
 
 /// Ten wallets with 1,000 coins each.
-pub fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     let mut genesis =
         Genesis { gas_limit: 60_000_000, timestamp: GENESIS_TIME, ..Default::default() };
     genesis.config.chain_id = CHAIN_ID;
@@ -41,39 +41,39 @@ pub fn genesis() -> Genesis {
 
 /// A clock that only moves when told.
 #[derive(Clone)]
-pub struct TestClock(pub Arc<AtomicU64>);
+pub(crate) struct TestClock(pub(crate) Arc<AtomicU64>);
 
 impl TestClock {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU64::new(GENESIS_TIME)))
     }
 
-    pub fn advance(&self, seconds: u64) {
+    pub(crate) fn advance(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let time = Arc::clone(&self.0);
         Clock::new(move || Duration::from_secs(time.load(Ordering::SeqCst)))
     }
 }
 
 /// A configuration without sequencer loop: blocks are made by `make_block`.
-pub fn manual(data_dir: Option<PathBuf>, genesis: Genesis) -> ChainConfig {
+pub(crate) fn manual(data_dir: Option<PathBuf>, genesis: Genesis) -> ChainConfig {
     let mut config = ChainConfig::new(data_dir, genesis);
     config.sequencer = None;
     config.clock = TestClock::new().clock();
     config
 }
 
-pub fn open(genesis: Genesis) -> (Chain, ChainHandle) {
+pub(crate) fn open(genesis: Genesis) -> (Chain, ChainHandle) {
     let chain = Chain::open(manual(None, genesis)).unwrap();
     let handle = chain.handle();
     (chain, handle)
 }
 
 /// An EIP-1559 transaction with generous fees, to be adjusted.
-pub fn request(nonce: u64, to: TxKind, value: u128, input: Bytes) -> TxEip1559 {
+pub(crate) fn request(nonce: u64, to: TxKind, value: u128, input: Bytes) -> TxEip1559 {
     TxEip1559 {
         chain_id: CHAIN_ID,
         nonce,
@@ -87,25 +87,25 @@ pub fn request(nonce: u64, to: TxKind, value: u128, input: Bytes) -> TxEip1559 {
     }
 }
 
-pub fn sign(signer: &PrivateKeySigner, tx: TxEip1559) -> Bytes {
+pub(crate) fn sign(signer: &PrivateKeySigner, tx: TxEip1559) -> Bytes {
     let signature = signer.sign_hash_sync(&tx.signature_hash()).unwrap();
     OpTxEnvelope::from(tx.into_signed(signature)).encoded_2718().into()
 }
 
-pub fn transfer(from: &PrivateKeySigner, nonce: u64, to: Address, value: u128) -> Bytes {
+pub(crate) fn transfer(from: &PrivateKeySigner, nonce: u64, to: Address, value: u128) -> Bytes {
     sign(from, request(nonce, to.into(), value, Bytes::new()))
 }
 
-pub fn create(from: &PrivateKeySigner, nonce: u64, init_code: &[u8]) -> Bytes {
+pub(crate) fn create(from: &PrivateKeySigner, nonce: u64, init_code: &[u8]) -> Bytes {
     sign(from, request(nonce, TxKind::Create, 0, init_code.to_vec().into()))
 }
 
-pub fn call(from: &PrivateKeySigner, nonce: u64, to: Address, input: &[u8]) -> Bytes {
+pub(crate) fn call(from: &PrivateKeySigner, nonce: u64, to: Address, input: &[u8]) -> Bytes {
     sign(from, request(nonce, to.into(), 0, input.to_vec().into()))
 }
 
 /// Init code that deploys `runtime` (at most 255 bytes).
-pub fn deploying(runtime: &[u8]) -> Vec<u8> {
+pub(crate) fn deploying(runtime: &[u8]) -> Vec<u8> {
     let len = u8::try_from(runtime.len()).unwrap();
     // PUSH1 len, PUSH1 12, PUSH1 0, CODECOPY, PUSH1 len, PUSH1 0, RETURN, (pad to 12)
     let mut code = vec![0x60, len, 0x60, 12, 0x60, 0, 0x39, 0x60, len, 0x60, 0, 0xf3];
@@ -115,7 +115,7 @@ pub fn deploying(runtime: &[u8]) -> Vec<u8> {
 
 /// Stores calldata word 1 at slot calldata word 0 and emits LOG1 with topic = the slot and data =
 /// the value.
-pub const STORE_AND_LOG: [u8; 18] = [
+pub(crate) const STORE_AND_LOG: [u8; 18] = [
     0x60, 0x20, 0x35, // PUSH1 32, CALLDATALOAD        value
     0x80, // DUP1
     0x5f, 0x52, // PUSH0, MSTORE                       mem[0] = value
@@ -128,7 +128,7 @@ pub const STORE_AND_LOG: [u8; 18] = [
 ];
 
 /// Reverts with `Error("no")`.
-pub fn reverting() -> Vec<u8> {
+pub(crate) fn reverting() -> Vec<u8> {
     let mut data = keccak256("Error(string)")[..4].to_vec();
     data.extend(B256::with_last_byte(0x20));
     data.extend(B256::with_last_byte(2));
@@ -142,6 +142,6 @@ pub fn reverting() -> Vec<u8> {
 }
 
 /// Calldata of two words.
-pub fn words(a: u64, b: u64) -> Vec<u8> {
+pub(crate) fn words(a: u64, b: u64) -> Vec<u8> {
     [U256::from(a).to_be_bytes::<32>(), U256::from(b).to_be_bytes::<32>()].concat()
 }
