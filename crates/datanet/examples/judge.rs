@@ -1,6 +1,10 @@
 //! Judges a JSONL file and prints the counts, the speed and the rejections:
 //! `cargo run --release -p openledger-datanet --example judge -- FILE CONTRIBUTOR TEXT[,TEXT..] [LIMIT]`.
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring program")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measuring program"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,10 +33,22 @@ fn main() {
     }
     let text = std::fs::read_to_string(path).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    let line_of: BTreeMap<u32, u64> = ingest.accepted.iter().map(|row| (row.row, row.line)).collect();
+    let line_of: BTreeMap<u32, u64> = ingest
+        .accepted
+        .iter()
+        .map(|row| (row.row, row.line))
+        .collect();
     for rejection in &ingest.rejected {
-        let line = |number: u64| lines[number as usize - 1].chars().take(400).collect::<String>();
-        println!("{} {} {:?}", rejection.line, rejection.reason, rejection.evidence);
+        let line = |number: u64| {
+            lines[number as usize - 1]
+                .chars()
+                .take(400)
+                .collect::<String>()
+        };
+        println!(
+            "{} {} {:?}",
+            rejection.line, rejection.reason, rejection.evidence
+        );
         println!("    {}", line(rejection.line));
         if let Evidence::Winner { row, .. } | Evidence::Pasted { row, .. } = rejection.evidence {
             println!("  = {}", line(line_of[&row]));

@@ -111,7 +111,9 @@ fn long_run(content: &str, limit: u64) -> Option<(u64, u64)> {
             run = (at, character, 0);
         }
         run.2 += 1;
-        if run.2 > limit && character.is_alphanumeric() && character != '0' {
+        // Zeros pad numbers, and `0xffff..` is a number too.
+        let number = character == '0' || content[..run.0].ends_with("0x");
+        if run.2 > limit && character.is_alphanumeric() && !number {
             return Some((run.0 as u64, (at + character.len_utf8()) as u64));
         }
     }
@@ -133,7 +135,10 @@ fn repeated_lines(content: &str, policy: &Policy) -> Option<u64> {
 
 /// Share of different word trigrams, if below the limit.
 fn distinct_trigrams(content: &str, policy: &Policy) -> Option<u64> {
-    let words: Vec<&str> = content.split_whitespace().collect();
+    let words: Vec<&str> = content
+        .split(|c: char| c.is_whitespace() || c == crate::ingest::JOIN)
+        .filter(|word| !word.is_empty())
+        .collect();
     if (words.len() as u64) < policy.min_words_repetition.max(3) {
         return None;
     }
@@ -203,13 +208,13 @@ mod tests {
 
     #[test]
     fn what_teaches_nothing_does_not() {
-        check("ok\u{1f}yes", Some(Reason::TooShort));
+        check("ok\u{1f}no", Some(Reason::TooShort));
         check(
             "asdf qwer zxcv hjkl uiop sdfg wert\u{1f}xcvb hjkl vbnm rtyu",
             Some(Reason::Gibberish),
         );
         check(
-            "what is it\u{1f}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "what is it\u{1f}aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             Some(Reason::Repetitive),
         );
         check(&"good data ".repeat(30), Some(Reason::Repetitive));
