@@ -4,9 +4,9 @@
 //! collision or a full bucket can cost recall but never makes up a copy.
 //!
 //! 1. *Exact*: equal folded text.
-//! 2. *Near*: MinHash bands propose, true Jaccard similarity of the shingle sets decides.
+//! 2. *Near*: min-hash bands propose, true Jaccard similarity of the shingle sets decides.
 //! 3. *Contained*: sampled 8-word fingerprints propose, word-by-word extension gives the pasted
-//!    runs, and their share of the row's words decides. MinHash alone misses every row that pastes
+//!    runs, and their share of the row's words decides. Min-hash alone misses every row that pastes
 //!    up to half of another (design notes, measured: 0 of 290); this finds 52 to 96 %. A
 //!    fingerprint in many accepted rows is boilerplate (licences, formulas of speech) and counts
 //!    for nobody.

@@ -1,4 +1,4 @@
-//! What two rows are compared by: word hashes, MinHash bands, fingerprints.
+//! What two rows are compared by: word hashes, min-hash bands, fingerprints.
 
 use openledger_primitives::keccak256;
 
@@ -19,7 +19,7 @@ pub(crate) struct Features {
     pub(crate) folded: Option<Box<str>>,
     /// Hash of each word.
     pub(crate) words: Box<[u32]>,
-    /// MinHash band keys: `[bands]`.
+    /// Min-hash band keys: `[bands]`.
     pub(crate) bands: Vec<u64>,
     /// Sampled fingerprints with the word that they start at.
     pub(crate) fingerprints: Vec<(u64, u32)>,
@@ -112,7 +112,7 @@ pub(crate) fn jaccard_bps(a: &[u64], b: &[u64]) -> u64 {
     both * 10_000 / union.max(1)
 }
 
-/// Band keys of the MinHash signature (Broder 1997; banding as in Leskovec et al., *Mining of
+/// Band keys of the min-hash signature (Broder 1997; banding as in Leskovec et al., *Mining of
 /// Massive Datasets*, 3.4). Two rows of similarity s share a band with probability
 /// `1 - (1 - s^rows)^bands`: 14 x 8 gives 0.99 at 0.85 and 0.57 at 0.7.
 fn bands(shingles: &[u64], short: bool, policy: &Policy) -> Vec<u64> {

@@ -48,7 +48,7 @@ pub struct Policy {
     pub near_short_bps: u64,
     /// Jaccard similarity from which a longer row is a near duplicate, basis points.
     pub near_long_bps: u64,
-    /// Bands of the MinHash index.
+    /// Bands of the min-hash index.
     pub bands: u64,
     /// Hashes in a band.
     pub band_rows: u64,

@@ -1,7 +1,7 @@
 //! Rules against text that teaches nothing. Conservative: a rule fires on what nobody would defend.
 //!
 //! The families are those of Gopher (Rae et al. 2021, A.1), C4 (Raffel et al. 2020, 2.2) and
-//! FineWeb (Penedo et al. 2024, 3.5), with thresholds loosened until real short rows (shell
+//! `FineWeb` (Penedo et al. 2024, 3.5), with thresholds loosened until real short rows (shell
 //! commands, children's stories with refrains) pass.
 
 use std::collections::HashSet;

@@ -147,7 +147,8 @@ fn a_challenge_puts_the_earlier_leaf_first() {
     // The batch that was committed first may be anchored last: the commitment decides.
     let (a, b) = (first.locate(9, 0).unwrap(), later.locate(4, 1).unwrap());
     let challenge = DuplicateChallenge::new(b.clone(), a.clone()).unwrap();
-    assert_eq!((challenge.earlier, challenge.later), (a.clone(), b.clone()));
+    assert_eq!(challenge.earlier, a);
+    assert_eq!(challenge.later, b);
     assert_eq!(duplicates(&[(4, &later), (9, &first)]).len(), 1);
 
     let unlike = DuplicateChallenge::new(a.clone(), later.locate(4, 0).unwrap());

@@ -57,9 +57,10 @@ fn every_bad_row_is_refused_for_its_reason_and_no_good_one() {
 fn copies_name_the_row_they_copy() {
     let ingest = sample();
     for rejection in &ingest.rejected {
-        let winner = match rejection.evidence {
-            Evidence::Winner { row, .. } | Evidence::Pasted { row, .. } => row,
-            _ => continue,
+        let (Evidence::Winner { row: winner, .. } | Evidence::Pasted { row: winner, .. }) =
+            rejection.evidence
+        else {
+            continue;
         };
         let winner = &ingest.accepted[winner as usize];
         assert!(winner.line < rejection.line);
