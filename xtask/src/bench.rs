@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::environment::{Repo, write_text};
+use crate::environment::{Repo, read_text, write_text};
 use crate::network::{Network, number, scratch};
 use crate::process::{command, execute, read};
 
@@ -16,6 +16,9 @@ use crate::process::{command, execute, read};
 const LOOP_SECONDS: f64 = 180.0;
 const LOOP_MEMORY_MIB: f64 = 2048.0;
 const COLD_BUILD_SECONDS: f64 = 900.0;
+
+const README: &str = "README.md";
+const CLOSE: &str = "<!-- /bench -->";
 
 const LOOP: &str = "openledger dev --exit-after-loop --json";
 
@@ -148,6 +151,9 @@ fn write(repo: &Repo, area: &str, measured: &[Measurement]) -> Result<()> {
         .collect();
     let file = repo.path(&format!("bench/results/{area}.json"));
     write_text(&file, &(serde_json::to_string_pretty(&list)? + "\n"))?;
+    let readme = repo.path(README);
+    let text = read_text(&readme)?;
+    write_text(&readme, &with_table(&text, area, &table(&list)?)?)?;
     for m in measured {
         let goal = m.goal.map_or(String::new(), |g| {
             format!("  (goal: at most {g} {})", m.unit)
@@ -163,6 +169,66 @@ fn write(repo: &Repo, area: &str, measured: &[Measurement]) -> Result<()> {
         bail!("goals missed: {}", missed.join(", "));
     }
     Ok(())
+}
+
+/// Fails when the README's tables are not those of the committed results.
+pub(crate) fn check_readme(repo: &Repo) -> Result<()> {
+    let text = read_text(&repo.path(README))?;
+    for area in text
+        .split("<!-- bench:")
+        .skip(1)
+        .filter_map(|rest| rest.split(' ').next())
+    {
+        let file = format!("bench/results/{area}.json");
+        let list: Vec<Value> = serde_json::from_str(&read_text(&repo.path(&file))?)
+            .with_context(|| format!("{file} is a JSON list"))?;
+        if with_table(&text, area, &table(&list)?)? != text {
+            bail!("the table does not show {file}; type: cargo xtask bench {area}");
+        }
+    }
+    Ok(())
+}
+
+/// `text` with the lines between the area's two markers replaced.
+fn with_table(text: &str, area: &str, table: &str) -> Result<String> {
+    let open = format!("<!-- bench:{area} -->\n");
+    let (before, rest) = text
+        .split_once(&open)
+        .with_context(|| format!("{README} has no line {open}"))?;
+    let (_, after) = rest
+        .split_once(CLOSE)
+        .with_context(|| format!("{README} has no line {CLOSE}"))?;
+    Ok(format!("{before}{open}{table}{CLOSE}{after}"))
+}
+
+fn table(list: &[Value]) -> Result<String> {
+    let mut table = String::from("| what | measured | goal | met |\n|---|---|---|---|\n");
+    for entry in list {
+        let text = |field: &str| entry[field].as_str().unwrap_or_default();
+        let ours = entry["ours"].as_f64().context("`ours` is a number")?;
+        let unit = text("unit");
+        let goal = entry["goal"]
+            .as_f64()
+            .map_or(String::new(), |g| format!("≤ {g} {unit}"));
+        let met = match entry["met"].as_bool() {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "",
+        };
+        table.push_str(&format!(
+            "| {} | {ours:.1} {unit} | {goal} | {met} |\n",
+            text("metric")
+        ));
+    }
+    if let Some(first) = list.first() {
+        let text = |field: &str| first[field].as_str().unwrap_or_default();
+        table.push_str(&format!(
+            "\nAt {} on: {}.\n",
+            text("commit"),
+            text("machine")
+        ));
+    }
+    Ok(table)
 }
 
 fn entry(m: &Measurement, commit: &str, machine: &str) -> Value {
@@ -246,6 +312,27 @@ mod tests {
         let status = "Name:\topenledger\nVmPeak:\t 9999 kB\nVmHWM:\t  524288 kB\nVmRSS:\t 1 kB\n";
         assert_eq!(peak_in_status(status), Some(512.0));
         assert_eq!(peak_in_status("Name:\tzombie\n"), None);
+    }
+
+    #[test]
+    fn the_readme_s_table_is_replaced_and_nothing_else() {
+        let list = [
+            json!({"metric": "loop", "unit": "s", "ours": 12.34, "goal": 180.0,
+            "met": true, "commit": "abc", "machine": "m"}),
+        ];
+        let text = "a\n<!-- bench:loop -->\nold\n<!-- /bench -->\nb\n";
+        let table = table(&list).expect("numbers are there");
+        assert!(
+            table.contains("| loop | 12.3 s | ≤ 180 s | yes |"),
+            "{table}"
+        );
+        let once = with_table(text, "loop", &table).expect("markers are there");
+        assert!(once.starts_with("a\n") && once.ends_with("b\n") && !once.contains("old"));
+        assert_eq!(
+            with_table(&once, "loop", &table).expect("markers are there"),
+            once
+        );
+        assert!(with_table("no markers", "loop", &table).is_err());
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! - A reference such as `` `crates/x/src/a.rs::some_test` `` names a file that holds that name,
 //!   so the invariants of ARCHITECTURE.md and the status table of README.md stay tied to tests.
 //! - A document that any file mentions by its path from the root (docs/glossary.md) exists.
+//! - The tables of measurements in README.md are those of bench/results.
 //! - Every type named in docs/glossary.md is defined somewhere.
 
 use super::Finding;
+use crate::bench;
 use crate::environment::Repo;
 
 const GLOSSARY: &str = "docs/glossary.md";
@@ -26,6 +28,9 @@ pub(super) fn check(repo: &Repo, files: &[(String, String)]) -> Vec<Finding> {
     }
     if let Some((_, text)) = files.iter().find(|(path, _)| path == GLOSSARY) {
         findings.extend(glossary(files, text));
+    }
+    if let Err(error) = bench::check_readme(repo) {
+        findings.push(Finding::error("README.md", 0, format!("{error:#}")));
     }
     findings
 }
