@@ -16,6 +16,7 @@ use alloy_evm::{
 use alloy_op_evm::OpTx;
 use alloy_primitives::{Bytes, Log};
 use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest, state::StateOverride};
+use alloy_sol_types::{Panic, Revert, SolError};
 use op_revm::{OpHaltReason, OpSpecId, OpTransaction};
 use revm::{
     context::{TxEnv, result::ExecutionResult},
@@ -270,9 +271,12 @@ fn outcome(result: ExecutionResult<OpHaltReason>) -> CallOutcome {
     }
 }
 
-/// The text of a Solidity `revert("...")`, if the data is one.
+/// The reason in revert data made by Solidity's `revert("...")` or by a failed check (a panic).
 #[must_use]
 pub fn revert_reason(output: &[u8]) -> Option<String> {
-    alloy_sol_types::decode_revert_reason(output)
+    if let Ok(revert) = Revert::abi_decode(output) {
+        return Some(revert.reason);
+    }
+    let panic = Panic::abi_decode(output).ok()?;
+    Some(panic.kind().map_or_else(|| panic.to_string(), |kind| kind.to_string()))
 }
-
