@@ -1,12 +1,12 @@
 //! Causal attention of one head (Vaswani et al. 2017, eq. 1), forward and backward.
 //!
-//! Keys come in panels of 32 positions, `[head_dim, 32]` each, which is both what a matrix
-//! product wants and what a cache can append to. Values are rows. A query row sees a prefix of
+//! Keys come transposed, in panels of positions, which is both what a matrix product wants and
+//! what a cache can append to. Values are rows. A query row sees a prefix of
 //! the positions, and its output chain covers exactly that prefix, so a row computed alone during
 //! decoding has the bits of the same row inside a whole sequence.
 
 use crate::buffer::Buffer;
-use crate::gemm::{Lhs, PANEL, Packed, Rhs, Store};
+use crate::gemm::{Lhs, Packed, Rhs, STRIP, Store};
 use crate::isa::{Isa, kernel};
 use crate::loss;
 use crate::rows;
@@ -26,10 +26,8 @@ pub struct AttentionForward<'a> {
     pub rows: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Keys in panels of 32 positions, `[head_dim, 32]` each.
-    pub keys: &'a [f32],
-    /// Floats between key panels.
-    pub key_stride: usize,
+    /// Transposed keys `[head_dim, positions]`, readable up to a multiple of 16 positions.
+    pub keys: Rhs<'a>,
     /// Values: position `p` starts at `p * value_stride`.
     pub values: &'a [f32],
     /// Floats between value rows.
@@ -64,14 +62,14 @@ impl Isa {
             let count = BLOCK.min(job.rows - first);
             let shortest = job.visible + first * job.grow;
             let longest = shortest + (count - 1) * job.grow;
-            let width = longest.next_multiple_of(PANEL);
+            let width = longest.next_multiple_of(STRIP);
             let scores = scratch.first(count * width);
             self.gemm(
                 count,
                 width,
                 job.head_dim,
                 Lhs::rows(&job.queries[first * job.query_stride..], job.query_stride),
-                Rhs::panels(job.keys, job.key_stride),
+                job.keys,
                 scores,
                 width,
                 Store::Overwrite,
@@ -119,12 +117,10 @@ kernel! {
     /// Scales and softmaxes the first `visible + i * grow` scores of row `i` of `[n, width]`,
     /// and zeroes the rest of the row.
     pub fn causal_softmax(scores: &mut [f32], width: usize, visible: usize, grow: usize, scale: f32) {
-        for (i, row) in scores.chunks_exact_mut(width).enumerate() {
+        for i in 0..scores.len() / width {
+            let row = &mut scores[i * width..][..width];
             let (seen, hidden) = row.split_at_mut(visible + i * grow);
-            for x in seen.iter_mut() {
-                *x *= scale;
-            }
-            loss::softmax(seen);
+            loss::softmax(seen, scale);
             hidden.fill(0.0);
         }
     }
@@ -136,12 +132,13 @@ kernel! {
     pub fn causal_softmax_backward(
         d: &mut [f32], p: &[f32], width: usize, visible: usize, scale: f32,
     ) {
-        for (i, (d, p)) in d.chunks_exact_mut(width).zip(p.chunks_exact(width)).enumerate() {
-            let (seen, hidden) = d.split_at_mut(visible + i);
-            let p = &p[..seen.len()];
+        for i in 0..d.len() / width {
+            let (seen, hidden) = d[i * width..][..width].split_at_mut(visible + i);
+            let n = seen.len();
+            let p = &p[i * width..][..n];
             let mean = rows::dot(p, seen);
-            for (d, p) in seen.iter_mut().zip(p) {
-                *d = (p * (*d - mean)) * scale;
+            for j in 0..n {
+                seen[j] = (p[j] * (seen[j] - mean)) * scale;
             }
             hidden.fill(0.0);
         }
@@ -194,7 +191,7 @@ impl Isa {
         for first in (0..job.rows).step_by(BLOCK) {
             let count = BLOCK.min(job.rows - first);
             let seen = first + count;
-            let width = seen.next_multiple_of(PANEL);
+            let width = seen.next_multiple_of(STRIP);
             let (p, d) = scratch.first(2 * count * width).split_at_mut(count * width);
             let queries = &job.qkv[first * stride + job.query_at..];
             let d_out = &d_out[first * d_out_stride..];

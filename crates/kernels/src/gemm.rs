@@ -16,7 +16,7 @@ use crate::simd::{Lanes, Portable};
 pub const PANEL: usize = 32;
 
 /// Columns that one tile step covers at least; a shorter rest is copied to padded scratch.
-const STRIP: usize = 16;
+pub(crate) const STRIP: usize = 16;
 
 /// Depth of one block: a panel of this depth (32 KiB) stays in the first-level cache.
 const DEPTH: usize = 256;
@@ -88,7 +88,8 @@ impl<'a> Rhs<'a> {
     }
 }
 
-/// A right operand `[k, n]` copied into zero-padded panels.
+/// A right operand `[k, n]` copied into zero-padded panels: of 32 columns, or a single one of 16
+/// where that is enough (adapters of small rank).
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
     data: Buffer,
@@ -116,21 +117,21 @@ impl Packed {
     pub fn fill_transposed(&mut self, data: &[f32], stride: usize, n: usize, k: usize) {
         self.k = k;
         self.n = n;
-        let panel = k * PANEL;
-        self.data.resize(n.div_ceil(PANEL) * panel);
-        if panel == 0 {
+        let width = self.width();
+        self.data.resize(n.div_ceil(width) * k * width);
+        if k == 0 {
             return;
         }
-        for (q, out) in self.data.chunks_exact_mut(panel).enumerate() {
-            let first = q * PANEL;
-            let lanes = PANEL.min(n - first);
-            if lanes < PANEL {
+        for (q, out) in self.data.chunks_exact_mut(k * width).enumerate() {
+            let first = q * width;
+            let lanes = width.min(n - first);
+            if lanes < width {
                 out.fill(0.0);
             }
             for lane in 0..lanes {
                 let from = &data[(first + lane) * stride..][..k];
                 for (p, x) in from.iter().enumerate() {
-                    out[p * PANEL + lane] = *x;
+                    out[p * width + lane] = *x;
                 }
             }
         }
@@ -148,35 +149,20 @@ impl Packed {
         self.n
     }
 
-    /// The panels as they lie in memory.
-    #[must_use]
-    pub fn panels(&self) -> &[f32] {
-        &self.data
-    }
-
-    /// Floats from one panel to the next.
-    #[must_use]
-    pub fn panel_stride(&self) -> usize {
-        self.k * PANEL
+    /// Columns of one panel.
+    fn width(&self) -> usize {
+        if self.n <= STRIP { STRIP } else { PANEL }
     }
 
     /// The whole operand.
     #[must_use]
     pub fn rhs(&self) -> Rhs<'_> {
-        Rhs::panels(&self.data, self.k * PANEL)
-    }
-
-    /// The columns from `first` on; `first` must be a multiple of [`PANEL`].
-    ///
-    /// # Panics
-    /// When `first` is not on a panel boundary or is past the end.
-    #[must_use]
-    pub fn rhs_from(&self, first: usize) -> Rhs<'_> {
-        assert!(
-            first.is_multiple_of(PANEL),
-            "column {first} is not on a panel boundary"
-        );
-        Rhs::panels(&self.data[first * self.k..], self.k * PANEL)
+        let width = self.width();
+        Rhs {
+            data: &self.data,
+            row: width,
+            panel: (self.k * width).max(PANEL),
+        }
     }
 }
 
@@ -282,7 +268,7 @@ impl Block {
     ) {
         let whole = n / STRIP * STRIP;
         let a_at = &a.data[first * a.col..];
-        let pack = self.m >= PACK_ROWS && b.row != PANEL;
+        let pack = self.m >= PACK_ROWS && b.row > PANEL;
         let mut j = 0;
         while j < whole {
             let strips = if pack {

@@ -25,6 +25,10 @@
     unsafe_code,
     reason = "vector intrinsics and unchecked tiles; bounds are asserted once per call"
 )]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "iterator adapters are not inlined across target features, see `rows`"
+)]
 
 pub mod attention;
 pub mod buffer;

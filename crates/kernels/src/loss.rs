@@ -2,32 +2,55 @@
 
 use crate::isa::kernel;
 use crate::math::{exp, ln};
-use crate::rows;
+use crate::rows::{LANES, fold, fold_max, larger};
 
-/// `e^(x - max)` in place; returns the maximum and the sum.
+/// `x = e^(x * scale - max)` in place, with the maximum of the scaled row; returns the maximum
+/// and the sum over the sixteen-lane tree.
 #[inline(always)]
-pub(crate) fn exponentiate(x: &mut [f32]) -> (f32, f32) {
-    let max = rows::max(x);
-    for x in x.iter_mut() {
-        *x = exp(*x - max);
+fn exponentiate(x: &mut [f32], scale: f32) -> (f32, f32) {
+    let (chunks, rest) = x.as_chunks_mut::<LANES>();
+    // The unfinished chunk is padded with numbers that neither win the maximum nor change the
+    // sum, whose lanes are never negative.
+    let mut last = [f32::NEG_INFINITY; LANES];
+    for l in 0..rest.len() {
+        last[l] = rest[l] * scale;
     }
-    (max, rows::sum(x))
+    let mut lanes = last;
+    for chunk in chunks.iter_mut() {
+        for l in 0..LANES {
+            chunk[l] *= scale;
+            lanes[l] = larger(lanes[l], chunk[l]);
+        }
+    }
+    let max = fold_max(lanes);
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        for l in 0..LANES {
+            chunk[l] = exp(chunk[l] - max);
+            sums[l] += chunk[l];
+        }
+    }
+    for l in 0..rest.len() {
+        rest[l] = exp(last[l] - max);
+        sums[l] += rest[l];
+    }
+    (max, fold(sums))
 }
 
-/// Softmax in place: `e^(x - max) * (1 / sum)`.
+/// Softmax of `x * scale` in place: `e^(x * scale - max) * (1 / sum)`.
 #[inline(always)]
-pub(crate) fn softmax(x: &mut [f32]) {
-    let (_, sum) = exponentiate(x);
+pub(crate) fn softmax(x: &mut [f32], scale: f32) {
+    let (_, sum) = exponentiate(x, scale);
     let inverse = 1.0 / sum;
-    for x in x.iter_mut() {
-        *x *= inverse;
+    for i in 0..x.len() {
+        x[i] *= inverse;
     }
 }
 
 kernel! {
     /// Softmax of one row, in place.
     pub fn softmax(x: &mut [f32]) {
-        softmax(x);
+        softmax(x, 1.0);
     }
 }
 
@@ -36,7 +59,7 @@ kernel! {
     pub fn log_sum_exp(x: &[f32], scratch: &mut Vec<f32>) -> f64 {
         scratch.clear();
         scratch.extend_from_slice(x);
-        let (max, sum) = exponentiate(scratch);
+        let (max, sum) = exponentiate(scratch, 1.0);
         f64::from(max) + ln(f64::from(sum))
     }
 }
@@ -51,15 +74,16 @@ kernel! {
     /// When a target is not below `vocab`.
     pub fn cross_entropy(logits: &mut [f32], vocab: usize, targets: &[u32], factor: f32) -> f64 {
         let mut total = 0.0;
-        for (row, target) in logits.chunks_exact_mut(vocab).zip(targets) {
-            let target = *target as usize;
+        for t in 0..targets.len() {
+            let row = &mut logits[t * vocab..][..vocab];
+            let target = targets[t] as usize;
             let at_target = f64::from(row[target]);
-            let (max, sum) = exponentiate(row);
+            let (max, sum) = exponentiate(row, 1.0);
             total += (f64::from(max) - at_target) + ln(f64::from(sum));
             let inverse = 1.0 / sum;
             let hit = (row[target] * inverse - 1.0) * factor;
-            for x in row.iter_mut() {
-                *x = (*x * inverse) * factor;
+            for i in 0..vocab {
+                row[i] = (row[i] * inverse) * factor;
             }
             row[target] = hit;
         }

@@ -5,9 +5,14 @@ use crate::math::sigmoid;
 
 kernel! {
     /// `y += x`.
+    ///
+    /// # Panics
+    /// When `x` is shorter than `y`.
     pub fn add(y: &mut [f32], x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += x;
+        let n = y.len();
+        let x = &x[..n];
+        for i in 0..n {
+            y[i] += x[i];
         }
     }
 }
@@ -23,9 +28,14 @@ kernel! {
 
 kernel! {
     /// `y += factor * x`, fused.
+    ///
+    /// # Panics
+    /// When `x` is shorter than `y`.
     pub fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y = factor.mul_add(*x, *y);
+        let n = y.len();
+        let x = &x[..n];
+        for i in 0..n {
+            y[i] = factor.mul_add(x[i], y[i]);
         }
     }
 }
@@ -38,10 +48,12 @@ kernel! {
     /// When `out [n, width]` is shorter than half of `gate_up`.
     pub fn silu_gate(gate_up: &[f32], width: usize, out: &mut [f32]) {
         assert!(out.len() >= gate_up.len() / 2, "output too short");
-        for (row, out) in gate_up.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
-            let (gate, up) = row.split_at(width);
-            for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
-                *out = (g * sigmoid(*g)) * u;
+        for row in 0..gate_up.len() / (2 * width) {
+            let gate = &gate_up[2 * row * width..][..width];
+            let up = &gate_up[(2 * row + 1) * width..][..width];
+            let out = &mut out[row * width..][..width];
+            for i in 0..width {
+                out[i] = (gate[i] * sigmoid(gate[i])) * up[i];
             }
         }
     }
@@ -54,13 +66,11 @@ kernel! {
     /// When the slices do not fit together.
     pub fn silu_gate_backward(d_out: &[f32], gate_up: &[f32], width: usize, d_gate_up: &mut [f32]) {
         assert!(d_out.len() >= gate_up.len() / 2 && d_gate_up.len() >= gate_up.len(), "too short");
-        for ((row, d_out), d_row) in gate_up
-            .chunks_exact(2 * width)
-            .zip(d_out.chunks_exact(width))
-            .zip(d_gate_up.chunks_exact_mut(2 * width))
-        {
-            let (gate, up) = row.split_at(width);
-            let (d_gate, d_up) = d_row.split_at_mut(width);
+        for row in 0..gate_up.len() / (2 * width) {
+            let gate = &gate_up[2 * row * width..][..width];
+            let up = &gate_up[(2 * row + 1) * width..][..width];
+            let d_out = &d_out[row * width..][..width];
+            let (d_gate, d_up) = d_gate_up[2 * row * width..][..2 * width].split_at_mut(width);
             for i in 0..width {
                 let s = sigmoid(gate[i]);
                 let silu = gate[i] * s;
@@ -77,8 +87,9 @@ kernel! {
     /// # Panics
     /// When a token is outside the table.
     pub fn gather(table: &[f32], width: usize, tokens: &[u32], out: &mut [f32]) {
-        for (token, out) in tokens.iter().zip(out.chunks_exact_mut(width)) {
-            out.copy_from_slice(&table[*token as usize * width..][..width]);
+        for i in 0..tokens.len() {
+            let row = &table[tokens[i] as usize * width..][..width];
+            out[i * width..][..width].copy_from_slice(row);
         }
     }
 }
@@ -89,10 +100,11 @@ kernel! {
     /// # Panics
     /// When a token is outside the table.
     pub fn scatter_add(dx: &[f32], width: usize, tokens: &[u32], d_table: &mut [f32]) {
-        for (token, dx) in tokens.iter().zip(dx.chunks_exact(width)) {
-            let row = &mut d_table[*token as usize * width..][..width];
-            for (d, x) in row.iter_mut().zip(dx) {
-                *d += x;
+        for t in 0..tokens.len() {
+            let row = &mut d_table[tokens[t] as usize * width..][..width];
+            let dx = &dx[t * width..][..width];
+            for i in 0..width {
+                row[i] += dx[i];
             }
         }
     }

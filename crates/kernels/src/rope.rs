@@ -55,8 +55,8 @@ kernel! {
             let cos = &table.cos[(first + i) * half..][..half];
             let sin = &table.sin[(first + i) * half..][..half];
             let row = &mut x[i * stride..][..heads * 2 * half];
-            for head in row.chunks_exact_mut(2 * half) {
-                let (low, high) = head.split_at_mut(half);
+            for head in 0..heads {
+                let (low, high) = row[head * 2 * half..][..2 * half].split_at_mut(half);
                 for j in 0..half {
                     let s = if inverse { -sin[j] } else { sin[j] };
                     let (a, b) = (low[j], high[j]);

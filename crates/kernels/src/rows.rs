@@ -5,10 +5,13 @@
 
 use crate::isa::kernel;
 
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
+
+// Loops over whole `[f32; 16]` chunks with indices: iterator adapters would be calls here, since
+// the compiler does not inline some of them into functions with other target features.
 
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
+pub(crate) fn fold(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         for i in 0..half {
@@ -19,19 +22,36 @@ fn fold(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// The larger number; the first when they are equal or the second is NaN.
+#[inline(always)]
+pub(crate) fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+#[inline(always)]
+pub(crate) fn fold_max(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = larger(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// Sum of a row over the sixteen-lane tree.
 #[inline(always)]
-pub(crate) fn sum(x: &[f32]) -> f32 {
+fn sum(x: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        for (l, v) in lanes.iter_mut().zip(chunk) {
-            *l += v;
+        for l in 0..LANES {
+            lanes[l] += chunk[l];
         }
     }
-    for (l, v) in lanes.iter_mut().zip(rest) {
-        *l += v;
+    for l in 0..rest.len() {
+        lanes[l] += rest[l];
     }
     fold(lanes)
 }
@@ -39,16 +59,16 @@ pub(crate) fn sum(x: &[f32]) -> f32 {
 /// Sum of `a_i * b_i` (fused) over the sixteen-lane tree.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "rows of different length");
     let mut lanes = [0.0; LANES];
-    let (left, right) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (left_rest, right_rest) = (left.remainder(), right.remainder());
-    for (x, y) in left.zip(right) {
-        for (l, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-            *l = x.mul_add(*y, *l);
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for i in 0..a.len() {
+        for l in 0..LANES {
+            lanes[l] = a[i][l].mul_add(b[i][l], lanes[l]);
         }
     }
-    for (l, (x, y)) in lanes.iter_mut().zip(left_rest.iter().zip(right_rest)) {
-        *l = x.mul_add(*y, *l);
+    for l in 0..a_rest.len() {
+        lanes[l] = a_rest[l].mul_add(b_rest[l], lanes[l]);
     }
     fold(lanes)
 }
@@ -56,37 +76,21 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 /// Sum of `(a_i * w_i) * b_i`, the first product rounded, over the sixteen-lane tree.
 #[inline(always)]
 fn weighted_dot(a: &[f32], w: &[f32], b: &[f32]) -> f32 {
+    let n = a.len();
+    let (w, b) = (&w[..n], &b[..n]);
     let mut lanes = [0.0; LANES];
-    let n = a.len() / LANES * LANES;
-    for i in (0..n).step_by(LANES) {
-        let (a, w, b) = (&a[i..i + LANES], &w[i..i + LANES], &b[i..i + LANES]);
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    let (w_chunks, w_rest) = w.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for i in 0..chunks.len() {
         for l in 0..LANES {
-            lanes[l] = (a[l] * w[l]).mul_add(b[l], lanes[l]);
+            lanes[l] = (chunks[i][l] * w_chunks[i][l]).mul_add(b_chunks[i][l], lanes[l]);
         }
     }
-    for i in n..a.len() {
-        lanes[i - n] = (a[i] * w[i]).mul_add(b[i], lanes[i - n]);
+    for l in 0..rest.len() {
+        lanes[l] = (rest[l] * w_rest[l]).mul_add(b_rest[l], lanes[l]);
     }
     fold(lanes)
-}
-
-/// Largest element; negative infinity for an empty row, NaN elements never win.
-#[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (l, v) in lanes.iter_mut().zip(chunk) {
-            *l = if *v > *l { *v } else { *l };
-        }
-    }
-    for (l, v) in lanes.iter_mut().zip(rest) {
-        *l = if *v > *l { *v } else { *l };
-    }
-    lanes
-        .iter()
-        .fold(f32::NEG_INFINITY, |m, v| if *v > m { *v } else { m })
 }
 
 kernel! {
@@ -112,13 +116,13 @@ kernel! {
     pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse: &mut [f32]) {
         let width = weight.len();
         assert!(y.len() >= x.len() && inverse.len() >= x.len() / width, "outputs too short");
-        for ((x, y), inverse) in
-            x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse)
-        {
+        for row in 0..x.len() / width {
+            let x = &x[row * width..][..width];
+            let y = &mut y[row * width..][..width];
             let scale = 1.0 / (dot(x, x) / width as f32 + eps).sqrt();
-            *inverse = scale;
-            for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-                *y = (x * scale) * w;
+            inverse[row] = scale;
+            for i in 0..width {
+                y[i] = (x[i] * scale) * weight[i];
             }
         }
     }
@@ -137,18 +141,18 @@ kernel! {
     ) {
         let width = weight.len();
         assert!(dy.len() >= x.len() && dx.len() >= x.len(), "gradients too short");
-        for (((x, dy), dx), inverse) in x
-            .chunks_exact(width)
-            .zip(dy.chunks_exact(width))
-            .zip(dx.chunks_exact_mut(width))
-            .zip(inverse)
-        {
-            let k = weighted_dot(dy, weight, x) * (*inverse * *inverse) / width as f32;
+        for row in 0..x.len() / width {
+            let x = &x[row * width..][..width];
+            let dy = &dy[row * width..][..width];
+            let dx = &mut dx[row * width..][..width];
+            let inverse = inverse[row];
+            let k = weighted_dot(dy, weight, x) * (inverse * inverse) / width as f32;
             for i in 0..width {
                 let g = (-x[i]).mul_add(k, dy[i] * weight[i]);
                 dx[i] = inverse.mul_add(g, dx[i]);
             }
             if !dw.is_empty() {
+                let dw = &mut dw[..width];
                 for i in 0..width {
                     dw[i] = dy[i].mul_add(x[i] * inverse, dw[i]);
                 }

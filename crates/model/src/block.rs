@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use openledger_kernels::{Isa, Lhs, Packed, Store};
+use openledger_kernels::{Buffer, Isa, Lhs, Packed, Store};
 
 use crate::base::{Base, BlockAt};
-use crate::lora::{Adapter, Target};
+use crate::lora::{Adapter, Group};
 use crate::workspace::Activations;
 
 /// Consecutive rows that use one adapter.
@@ -18,26 +18,22 @@ pub(crate) struct Segment<'a> {
     pub(crate) adapter: Option<&'a Adapter>,
 }
 
-/// One product's input and where its output goes.
+/// One product's input, weight and adapters.
 struct Linear<'a> {
+    isa: Isa,
     layer: usize,
+    group: Group,
     weight: &'a Packed,
     x: &'a [f32],
     rows: usize,
-    /// Targets that share the input, with the column where each one's output starts.
-    targets: &'a [(Target, usize)],
+    segments: &'a [Segment<'a>],
 }
 
 impl Linear<'_> {
-    fn run(
-        &self,
-        isa: Isa,
-        segments: &[Segment<'_>],
-        y: &mut [f32],
-        store: Store,
-        inner: &mut [openledger_kernels::Buffer; 7],
-    ) {
-        let (k, n) = (self.weight.depth(), self.weight.columns());
+    /// `inner` keeps the adapter's inner activations of the last segment, which is all rows when
+    /// gradients are wanted.
+    fn run(&self, y: &mut [f32], store: Store, inner: &mut Buffer) {
+        let (isa, k, n) = (self.isa, self.weight.depth(), self.weight.columns());
         isa.gemm(
             self.rows,
             n,
@@ -48,23 +44,20 @@ impl Linear<'_> {
             n,
             store,
         );
-        for segment in segments {
+        for segment in self.segments {
             let Some(adapter) = segment.adapter else {
                 continue;
             };
             let Range { start, end } = segment.rows;
-            let rank = adapter.config.rank;
-            for &(target, column) in self.targets {
-                let inner = inner[target as usize].first(end * rank);
-                adapter.forward(
-                    isa,
-                    (self.layer, target),
-                    end - start,
-                    &self.x[start * k..],
-                    (&mut y[start * n + column..], n),
-                    &mut inner[start * rank..],
-                );
-            }
+            let rows = end - start;
+            adapter.forward(
+                isa,
+                (self.layer, self.group),
+                rows,
+                &self.x[start * k..],
+                (&mut y[start * n..], n),
+                inner.first(rows * adapter.inner_width(self.group)),
+            );
         }
     }
 }
@@ -85,6 +78,15 @@ pub(crate) fn forward(
 ) {
     let c = &base.config;
     let (at, packed) = (BlockAt::new(c, layer), base.packed(layer));
+    let linear = |group, weight, x| Linear {
+        isa,
+        layer,
+        group,
+        weight,
+        x,
+        rows,
+        segments,
+    };
     let Activations {
         norm1,
         inverse1,
@@ -95,7 +97,7 @@ pub(crate) fn forward(
         inverse2,
         gate_up,
         gated,
-        inner,
+        inner: [inner_qkv, inner_o, inner_gate_up, inner_down],
     } = acts;
 
     isa.rms_norm(
@@ -105,29 +107,10 @@ pub(crate) fn forward(
         norm1,
         inverse1,
     );
-    let projections = [
-        (Target::Q, 0),
-        (Target::K, c.q_width()),
-        (Target::V, c.q_width() + c.kv_width()),
-    ];
-    Linear {
-        layer,
-        weight: &packed.qkv,
-        x: norm1,
-        rows,
-        targets: &projections,
-    }
-    .run(isa, segments, qkv, Store::Overwrite, inner);
+    linear(Group::Attention, &packed.qkv, norm1).run(qkv, Store::Overwrite, inner_qkv);
     attend(qkv, attended);
     middle.copy_from_slice(input);
-    Linear {
-        layer,
-        weight: &packed.o,
-        x: attended,
-        rows,
-        targets: &[(Target::O, 0)],
-    }
-    .run(isa, segments, middle, Store::Accumulate, inner);
+    linear(Group::Output, &packed.o, attended).run(middle, Store::Accumulate, inner_o);
 
     isa.rms_norm(
         middle,
@@ -136,23 +119,8 @@ pub(crate) fn forward(
         norm2,
         inverse2,
     );
-    let halves = [(Target::Gate, 0), (Target::Up, c.mlp)];
-    Linear {
-        layer,
-        weight: &packed.gate_up,
-        x: norm2,
-        rows,
-        targets: &halves,
-    }
-    .run(isa, segments, gate_up, Store::Overwrite, inner);
+    linear(Group::Gated, &packed.gate_up, norm2).run(gate_up, Store::Overwrite, inner_gate_up);
     isa.silu_gate(gate_up, c.mlp, gated);
     output.copy_from_slice(middle);
-    Linear {
-        layer,
-        weight: &packed.down,
-        x: gated,
-        rows,
-        targets: &[(Target::Down, 0)],
-    }
-    .run(isa, segments, output, Store::Accumulate, inner);
+    linear(Group::Down, &packed.down, gated).run(output, Store::Accumulate, inner_down);
 }

@@ -1,6 +1,6 @@
 //! Keys and values of the tokens a sequence already has.
 
-use openledger_kernels::PANEL;
+use openledger_kernels::{PANEL, Rhs};
 
 use crate::{Config, Error};
 
@@ -124,10 +124,10 @@ impl KvCache {
         }
     }
 
-    /// Key panels of one head and the distance between them.
-    pub(crate) fn keys(&self, layer: usize, kv_head: usize) -> (&[f32], usize) {
+    /// Transposed keys of one head.
+    pub(crate) fn keys(&self, layer: usize, kv_head: usize) -> Rhs<'_> {
         let keys = &self.layers[layer].keys[kv_head * self.head_dim * PANEL..];
-        (keys, self.width() * PANEL)
+        Rhs::panels(keys, self.width() * PANEL)
     }
 
     /// Value rows of one head and the distance between them.

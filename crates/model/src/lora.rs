@@ -121,34 +121,112 @@ impl LoraConfig {
     }
 }
 
-/// Where one linear's pair of matrices lies in the flat vector.
+/// Linears that read the same input; their `A` matrices lie side by side.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pair {
-    /// `A [rank, in]`.
-    pub(crate) a: usize,
-    /// `B [out, rank]`.
-    pub(crate) b: usize,
-    pub(crate) input: usize,
-    pub(crate) output: usize,
+pub(crate) enum Group {
+    Attention,
+    Output,
+    Gated,
+    Down,
 }
 
-/// An adapter: the flat parameters `A [rank, in]`, `B [out, rank]` of every target of every
-/// block, in the order of [`Adapter::layout`].
+impl Group {
+    pub(crate) const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::Gated, Self::Down];
+
+    fn members(self) -> &'static [Target] {
+        match self {
+            Self::Attention => &[Target::Q, Target::K, Target::V],
+            Self::Output => &[Target::O],
+            Self::Gated => &[Target::Gate, Target::Up],
+            Self::Down => &[Target::Down],
+        }
+    }
+}
+
+/// Where a group's matrices lie in the flat vector of one block: all `A [rank, in]` one after
+/// another, then all `B [out, rank]`.
+#[derive(Clone, Debug)]
+struct GroupAt {
+    a: usize,
+    input: usize,
+    /// Rows of all `A` together.
+    rows: usize,
+    members: Vec<Member>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    target: Target,
+    b: usize,
+    output: usize,
+    /// First column of the target's output among the group's linears.
+    column: usize,
+}
+
+/// Layout of one block's adapter parameters.
+#[derive(Clone, Debug)]
+struct BlockLayout {
+    groups: [GroupAt; 4],
+    size: usize,
+}
+
+impl BlockLayout {
+    fn new(base: &Config, config: &LoraConfig) -> Self {
+        let rank = config.rank;
+        let mut size = 0;
+        let groups = Group::ALL.map(|group| {
+            let mut input = 0;
+            let mut column = 0;
+            let mut members = Vec::new();
+            for &target in group.members() {
+                let output;
+                (input, output) = target.widths(base);
+                if config.targets.contains(&target) {
+                    members.push(Member {
+                        target,
+                        b: 0,
+                        output,
+                        column,
+                    });
+                }
+                column += output;
+            }
+            let (a, rows) = (size, members.len() * rank);
+            size += rows * input;
+            for member in &mut members {
+                member.b = size;
+                size += member.output * rank;
+            }
+            GroupAt {
+                a,
+                input,
+                rows,
+                members,
+            }
+        });
+        Self { groups, size }
+    }
+}
+
+/// An adapter: the flat parameters `A [rank, in]` and `B [out, rank]` of every target of every
+/// block, at the offsets of [`Adapter::layout`].
 #[derive(Clone, Debug)]
 pub struct Adapter {
     /// What it looks like; `targets` are sorted and unique.
     pub config: LoraConfig,
     pub(crate) base: Config,
     pub(crate) rs_lora: bool,
+    layout: BlockLayout,
     params: Vec<f32>,
-    packed: OnceLock<Vec<Option<PackedPair>>>,
+    /// One entry per group of every block.
+    packed: OnceLock<Vec<PackedGroup>>,
 }
 
 /// Packed transposes for the forward direction.
 #[derive(Clone, Debug)]
-struct PackedPair {
+struct PackedGroup {
     a: Packed,
-    b: Packed,
+    b: Vec<Packed>,
 }
 
 impl Adapter {
@@ -160,13 +238,10 @@ impl Adapter {
     pub fn new(base: &Config, config: LoraConfig, seed: u64) -> Result<Self, Error> {
         let mut adapter = Self::zeros(base, config, false)?;
         let mut rng = random::stream(seed, 1);
-        for layer in 0..base.layers {
-            for target in adapter.config.targets.clone() {
-                let pair = adapter
-                    .pair(layer, target)
-                    .expect("targets come from the adapter");
-                let bound = 1.0 / (pair.input as f64).sqrt();
-                for x in &mut adapter.params[pair.a..pair.a + adapter.config.rank * pair.input] {
+        for (name, at, shape) in adapter.layout() {
+            if name.ends_with("lora_A.weight") {
+                let bound = 1.0 / (shape[1] as f64).sqrt();
+                for x in &mut adapter.params[at..at + shape[0] * shape[1]] {
                     *x = ((2.0 * random::uniform(&mut rng) - 1.0) * bound) as f32;
                 }
             }
@@ -183,40 +258,16 @@ impl Adapter {
         config.check()?;
         config.targets.sort_unstable();
         config.targets.dedup();
-        let mut adapter = Self {
+        let layout = BlockLayout::new(base, &config);
+        let params = vec![0.0; base.layers * layout.size];
+        let base = base.clone();
+        Ok(Self {
             config,
-            base: base.clone(),
+            base,
             rs_lora,
-            params: Vec::new(),
+            layout,
+            params,
             packed: OnceLock::new(),
-        };
-        adapter.params = vec![0.0; base.layers * adapter.block_size()];
-        Ok(adapter)
-    }
-
-    fn pair_size(&self, target: Target) -> usize {
-        let (input, output) = target.widths(&self.base);
-        self.config.rank * (input + output)
-    }
-
-    fn block_size(&self) -> usize {
-        self.config.targets.iter().map(|t| self.pair_size(*t)).sum()
-    }
-
-    /// The matrices of one linear, if it is a target.
-    pub(crate) fn pair(&self, layer: usize, target: Target) -> Option<Pair> {
-        let index = self.config.targets.iter().position(|t| *t == target)?;
-        let before: usize = self.config.targets[..index]
-            .iter()
-            .map(|t| self.pair_size(*t))
-            .sum();
-        let (input, output) = target.widths(&self.base);
-        let a = layer * self.block_size() + before;
-        Some(Pair {
-            a,
-            b: a + self.config.rank * input,
-            input,
-            output,
         })
     }
 
@@ -246,21 +297,16 @@ impl Adapter {
         let rank = self.config.rank;
         let mut slots = Vec::new();
         for layer in 0..self.base.layers {
-            for target in &self.config.targets {
-                let pair = self
-                    .pair(layer, *target)
-                    .expect("targets come from the adapter");
-                let name = format!("base_model.model.model.layers.{layer}.{}", target.path());
-                slots.push((
-                    format!("{name}.lora_A.weight"),
-                    pair.a,
-                    vec![rank, pair.input],
-                ));
-                slots.push((
-                    format!("{name}.lora_B.weight"),
-                    pair.b,
-                    vec![pair.output, rank],
-                ));
+            let start = layer * self.layout.size;
+            for group in &self.layout.groups {
+                for (index, member) in group.members.iter().enumerate() {
+                    let path = member.target.path();
+                    let name = format!("base_model.model.model.layers.{layer}.{path}");
+                    let a = start + group.a + index * rank * group.input;
+                    slots.push((format!("{name}.lora_A.weight"), a, vec![rank, group.input]));
+                    let (b, shape) = (start + member.b, vec![member.output, rank]);
+                    slots.push((format!("{name}.lora_B.weight"), b, shape));
+                }
             }
         }
         slots
@@ -294,68 +340,81 @@ impl Adapter {
         }
     }
 
-    fn packed(&self) -> &[Option<PackedPair>] {
-        self.packed.get_or_init(|| {
+    fn packed(&self, layer: usize, group: Group) -> &PackedGroup {
+        let all = self.packed.get_or_init(|| {
             let rank = self.config.rank;
-            let linears = (0..self.base.layers).flat_map(|l| Target::ALL.map(|t| (l, t)));
-            linears
-                .map(|(layer, target)| {
-                    let pair = self.pair(layer, target)?;
-                    Some(PackedPair {
-                        a: Packed::transpose_of(&self.params[pair.a..], rank, pair.input),
-                        b: Packed::transpose_of(&self.params[pair.b..], pair.output, rank),
-                    })
+            let blocks = self.params.chunks_exact(self.layout.size);
+            blocks
+                .flat_map(|block| self.layout.groups.iter().map(move |group| (block, group)))
+                .map(|(block, group)| PackedGroup {
+                    a: Packed::transpose_of(&block[group.a..], group.rows, group.input),
+                    b: group
+                        .members
+                        .iter()
+                        .map(|m| Packed::transpose_of(&block[m.b..], m.output, rank))
+                        .collect(),
                 })
                 .collect()
-        })
+        });
+        &all[layer * Group::ALL.len() + group as usize]
     }
 
-    /// Adds `B (s A x)` to `y`, continuing its chains, and leaves `s A x` in `inner [rows, rank]`.
-    ///
-    /// Does nothing when the linear is no target.
+    /// Width of what [`Adapter::forward`] saves per row for a group.
+    pub(crate) fn inner_width(&self, group: Group) -> usize {
+        self.layout.groups[group as usize].rows
+    }
+
+    /// Adds `B (s A x)` to the group's outputs `y`, continuing their chains, and leaves `s A x`
+    /// of all targets in `inner [rows, inner_width]`.
     pub(crate) fn forward(
         &self,
         isa: Isa,
-        (layer, target): (usize, Target),
+        (layer, group): (usize, Group),
         rows: usize,
         x: &[f32],
         (y, stride): (&mut [f32], usize),
         inner: &mut [f32],
     ) {
-        let Some(pair) = &self.packed()[layer * Target::ALL.len() + target as usize] else {
+        let (at, rank) = (&self.layout.groups[group as usize], self.config.rank);
+        if at.members.is_empty() {
             return;
-        };
-        let (rank, input, output) = (self.config.rank, pair.a.depth(), pair.b.columns());
-        let inner = &mut inner[..rows * rank];
+        }
+        let (packed, width) = (self.packed(layer, group), at.rows);
+        let inner = &mut inner[..rows * width];
+        let x = Lhs::rows(x, at.input);
         isa.gemm(
             rows,
-            rank,
-            input,
-            Lhs::rows(x, input),
-            pair.a.rhs(),
+            width,
+            at.input,
+            x,
+            packed.a.rhs(),
             inner,
-            rank,
+            width,
             Store::Overwrite,
         );
         isa.scale(inner, self.scale());
-        isa.gemm(
-            rows,
-            output,
-            rank,
-            Lhs::rows(inner, rank),
-            pair.b.rhs(),
-            y,
-            stride,
-            Store::Accumulate,
-        );
+        for (index, (member, b)) in at.members.iter().zip(&packed.b).enumerate() {
+            let inner = Lhs::rows(&inner[index * rank..], width);
+            let y = &mut y[member.column..];
+            isa.gemm(
+                rows,
+                member.output,
+                rank,
+                inner,
+                b.rhs(),
+                y,
+                stride,
+                Store::Accumulate,
+            );
+        }
     }
 
-    /// Gradients of one linear from `dy` and what the forward saved; adds to `dx` if given.
-    #[allow(clippy::too_many_arguments, reason = "one linear's tensors")]
+    /// Gradients of a group from `dy` and what the forward saved; adds to `dx` if given.
+    #[allow(clippy::too_many_arguments, reason = "one group's tensors")]
     pub(crate) fn backward(
         &self,
         isa: Isa,
-        (layer, target): (usize, Target),
+        (layer, group): (usize, Group),
         rows: usize,
         x: &[f32],
         inner: &[f32],
@@ -364,49 +423,47 @@ impl Adapter {
         grads: &mut [f32],
         d_inner: &mut [f32],
     ) {
-        let Some(Pair {
-            a,
-            b,
-            input,
-            output,
-        }) = self.pair(layer, target)
-        else {
+        let (at, rank) = (&self.layout.groups[group as usize], self.config.rank);
+        if at.members.is_empty() {
             return;
-        };
-        let rank = self.config.rank;
-        let d_inner = &mut d_inner[..rows * rank];
-        let (a_rows, b_rows) = (
-            &self.params[a..a + rank * input],
-            &self.params[b..b + output * rank],
-        );
-        isa.gemm(
-            output,
-            rank,
-            rows,
-            Lhs::transposed(dy, stride),
-            Rhs::rows(inner, rank),
-            &mut grads[b..b + output * rank],
-            rank,
-            Store::Overwrite,
-        );
-        isa.gemm(
-            rows,
-            rank,
-            output,
-            Lhs::rows(dy, stride),
-            Rhs::rows(b_rows, rank),
-            d_inner,
-            rank,
-            Store::Overwrite,
-        );
+        }
+        let block = layer * self.layout.size..(layer + 1) * self.layout.size;
+        let (params, grads) = (&self.params[block.clone()], &mut grads[block]);
+        let (width, input) = (at.rows, at.input);
+        let d_inner = &mut d_inner[..rows * width];
+        for (index, member) in at.members.iter().enumerate() {
+            let (column, size) = (index * rank, member.output * rank);
+            let dy = &dy[member.column..];
+            isa.gemm(
+                member.output,
+                rank,
+                rows,
+                Lhs::transposed(dy, stride),
+                Rhs::rows(&inner[column..], width),
+                &mut grads[member.b..member.b + size],
+                rank,
+                Store::Overwrite,
+            );
+            isa.gemm(
+                rows,
+                rank,
+                member.output,
+                Lhs::rows(dy, stride),
+                Rhs::rows(&params[member.b..member.b + size], rank),
+                &mut d_inner[column..],
+                width,
+                Store::Overwrite,
+            );
+        }
         isa.scale(d_inner, self.scale());
+        let a = at.a..at.a + width * input;
         isa.gemm(
-            rank,
+            width,
             input,
             rows,
-            Lhs::transposed(d_inner, rank),
+            Lhs::transposed(d_inner, width),
             Rhs::rows(x, input),
-            &mut grads[a..a + rank * input],
+            &mut grads[a.clone()],
             input,
             Store::Overwrite,
         );
@@ -414,9 +471,9 @@ impl Adapter {
             isa.gemm(
                 rows,
                 input,
-                rank,
-                Lhs::rows(d_inner, rank),
-                Rhs::rows(a_rows, input),
+                width,
+                Lhs::rows(d_inner, width),
+                Rhs::rows(&params[a], input),
                 dx,
                 input,
                 Store::Accumulate,

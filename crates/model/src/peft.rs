@@ -61,7 +61,7 @@ impl Adapter {
             .map(|(name, at, shape)| (name, (at, shape)))
             .collect();
         let params = adapter.params_mut();
-        for (name, view) in file.iter() {
+        for (name, view) in tensors::sorted(&file) {
             let Some((at, shape)) = open.remove(name) else {
                 return Err(Error::UnknownTensor {
                     path,

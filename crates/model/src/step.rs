@@ -65,6 +65,7 @@ pub fn step(
     if lanes.is_empty() {
         return Ok(Vec::new());
     }
+    let runs = merge(&segments);
 
     let (isa, rows) = (ws.isa, tokens.len());
     let Workspace {
@@ -82,14 +83,14 @@ pub fn step(
     output.resize(rows * c.hidden);
     isa.gather(base.embedding(), c.hidden, &tokens, input);
     let acts = &mut blocks[0];
-    acts.resize(c, rows, None);
+    acts.resize(c, rows);
     for layer in 0..c.layers {
         block::forward(
             isa,
             base,
             layer,
             rows,
-            &segments,
+            &runs,
             input,
             acts,
             output,
@@ -101,6 +102,26 @@ pub fn step(
         lane.cache.advance(lane.tokens.len());
     }
     Ok(project(base, lanes, &segments, ws))
+}
+
+/// Joins neighbours with the same adapter, so that its products run over all their rows.
+fn merge<'a>(segments: &[Segment<'a>]) -> Vec<Segment<'a>> {
+    let mut runs: Vec<Segment<'a>> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        match (runs.last_mut(), segment.adapter) {
+            (
+                Some(Segment {
+                    rows,
+                    adapter: Some(last),
+                }),
+                Some(adapter),
+            ) if std::ptr::eq(*last, adapter) => {
+                rows.end = segment.rows.end;
+            }
+            _ => runs.push(segment.clone()),
+        }
+    }
+    runs
 }
 
 #[allow(
@@ -136,7 +157,6 @@ fn attend(
         );
         lane.cache.write(layer, &qkv[width..], stride, rows);
         for kv in 0..c.kv_heads {
-            let (keys, key_stride) = lane.cache.keys(layer, kv);
             let (values, value_stride) = lane.cache.values(layer, kv);
             let first = kv * group * hd;
             let job = AttentionForward {
@@ -144,8 +164,7 @@ fn attend(
                 query_stride: hd,
                 rows: group,
                 head_dim: hd,
-                keys,
-                key_stride,
+                keys: lane.cache.keys(layer, kv),
                 values,
                 value_stride,
                 visible: held + 1,

@@ -110,6 +110,13 @@ pub(crate) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>,
     })
 }
 
+/// All tensors by name, so that the first error does not depend on a hash.
+pub(crate) fn sorted<'a>(file: &'a SafeTensors<'a>) -> Vec<(&'a str, TensorView<'a>)> {
+    let mut tensors: Vec<_> = file.iter().collect();
+    tensors.sort_unstable_by_key(|(name, _)| *name);
+    tensors
+}
+
 /// Writes tensors that lie in one flat vector.
 pub(crate) fn save(path: &Path, slots: &[Slot], flat: &[f32], dtype: Dtype) -> Result<(), Error> {
     let fail = |source| Error::Safetensors {
@@ -188,7 +195,7 @@ impl Base {
         let files = weight_files(directory)?;
         for path in &files {
             let bytes = files::read(path)?;
-            for (name, view) in parse(path, &bytes)?.iter() {
+            for (name, view) in sorted(&parse(path, &bytes)?) {
                 if name.ends_with("rotary_emb.inv_freq") {
                     continue;
                 }

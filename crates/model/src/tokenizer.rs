@@ -128,7 +128,8 @@ impl Tokenizer {
     }
 
     /// Trains a byte-level byte-pair vocabulary of `vocab` tokens on `texts` (Sennrich et al.
-    /// 2016; bytes as in GPT-2). Token 0 begins a text, token 1 ends it.
+    /// 2016; bytes as in GPT-2). Token 0 begins a text, token 1 ends it. Few texts may not hold
+    /// enough repeated pairs; the vocabulary is smaller then.
     ///
     /// # Errors
     /// When `vocab` cannot hold the 256 bytes and the two special tokens, or the library fails.

@@ -6,7 +6,7 @@ use openledger_kernels::{
 
 use crate::base::{self, Base, BlockAt};
 use crate::block::{self, Segment};
-use crate::lora::{Adapter, Target};
+use crate::lora::{Adapter, Group};
 use crate::workspace::{Activations, Back, Workspace};
 use crate::{Config, Error};
 
@@ -186,7 +186,7 @@ fn forward(base: &Base, adapter: Option<&Adapter>, tokens: &[u32], ws: &mut Work
     }];
     for layer in 0..c.layers {
         let acts = &mut ws.blocks[layer];
-        acts.resize(c, rows, adapter);
+        acts.resize(c, rows);
         let (before, after) = ws.stream.split_at_mut(layer + 1);
         let (keys, scratch) = (&mut ws.back.keys, &mut ws.attention);
         block::forward(
@@ -239,8 +239,7 @@ fn attend(
                 query_stride: stride,
                 rows,
                 head_dim: hd,
-                keys: keys.panels(),
-                key_stride: keys.panel_stride(),
+                keys: keys.rhs(),
                 values: &qkv[key_at + c.kv_width()..],
                 value_stride: stride,
                 visible: 1,
@@ -383,7 +382,7 @@ impl Pass<'_, '_> {
     fn block(&mut self, input: &[f32], acts: &Activations, back: &mut Back, scratch: &mut Buffer) {
         let (c, isa) = (&self.base.config, self.isa);
         let at = BlockAt::new(c, self.layer);
-        let (hidden, q, kv) = (c.hidden, c.q_width(), c.kv_width());
+        let (hidden, q) = (c.hidden, c.q_width());
 
         let Back {
             stream,
@@ -395,42 +394,38 @@ impl Pass<'_, '_> {
             keys,
             values,
         } = back;
-        let down = [(Target::Down, 0)];
         self.linear(
             at.down,
             hidden,
             c.mlp,
-            &down,
+            Group::Down,
             stream,
             (&acts.gated, acts),
             Some(gated),
         );
         isa.silu_gate_backward(gated, &acts.gate_up, c.mlp, gate_up);
-        let halves = [(Target::Gate, 0), (Target::Up, c.mlp)];
         self.linear(
             at.gate_up,
             2 * c.mlp,
             hidden,
-            &halves,
+            Group::Gated,
             gate_up,
             (&acts.norm2, acts),
             Some(norm),
         );
         self.norm(at.norm2, norm, &acts.middle, &acts.inverse2, stream);
 
-        let o = [(Target::O, 0)];
         self.linear(
             at.o,
             hidden,
             q,
-            &o,
+            Group::Output,
             stream,
             (&acts.attended, acts),
             Some(attended),
         );
         self.attention(&acts.qkv, attended, qkv, (keys, values), scratch);
         rotate(isa, self.base, qkv, self.rows, true);
-        let projections = [(Target::Q, 0), (Target::K, q), (Target::V, q + kv)];
         // Below the first block there is only the embedding, which LoRA leaves alone.
         let last = self.layer == 0 && matches!(self.wanted, Wanted::Lora(..));
         let d_norm = if last { None } else { Some(&mut *norm) };
@@ -439,7 +434,7 @@ impl Pass<'_, '_> {
             at.qkv,
             width,
             hidden,
-            &projections,
+            Group::Attention,
             qkv,
             (&acts.norm1, acts),
             d_norm,
@@ -457,7 +452,7 @@ impl Pass<'_, '_> {
         at: usize,
         n: usize,
         k: usize,
-        targets: &[(Target, usize)],
+        group: Group,
         dy: &[f32],
         (x, acts): (&[f32], &Activations),
         mut dx: Option<&mut Buffer>,
@@ -484,20 +479,18 @@ impl Pass<'_, '_> {
                 isa.gemm(n, k, rows, dy, x, grads, k, Store::Overwrite);
             }
             Wanted::Lora(adapter, grads) => {
-                let d_inner = self.inner.first(rows * adapter.config.rank);
-                for &(target, column) in targets {
-                    adapter.backward(
-                        isa,
-                        (self.layer, target),
-                        rows,
-                        x,
-                        &acts.inner[target as usize],
-                        (&dy[column..], n),
-                        dx.as_deref_mut().map(|dx| &mut **dx),
-                        grads,
-                        d_inner,
-                    );
-                }
+                let d_inner = self.inner.first(rows * adapter.inner_width(group));
+                adapter.backward(
+                    isa,
+                    (self.layer, group),
+                    rows,
+                    x,
+                    &acts.inner[group as usize],
+                    (dy, n),
+                    dx.map(|dx| &mut **dx),
+                    grads,
+                    d_inner,
+                );
             }
         }
     }

@@ -3,7 +3,7 @@
 use openledger_kernels::{Buffer, Isa, Packed};
 
 use crate::Config;
-use crate::lora::{Adapter, Target};
+use crate::lora::Group;
 
 /// Reusable buffers and the instruction set to compute with.
 ///
@@ -34,12 +34,12 @@ pub(crate) struct Activations {
     pub(crate) inverse2: Buffer,
     pub(crate) gate_up: Buffer,
     pub(crate) gated: Buffer,
-    /// `s A x` of each target.
-    pub(crate) inner: [Buffer; Target::ALL.len()],
+    /// `s A x` of each group of linears.
+    pub(crate) inner: [Buffer; Group::ALL.len()],
 }
 
 impl Activations {
-    pub(crate) fn resize(&mut self, c: &Config, rows: usize, adapter: Option<&Adapter>) {
+    pub(crate) fn resize(&mut self, c: &Config, rows: usize) {
         for (buffer, width) in [
             (&mut self.norm1, c.hidden),
             (&mut self.inverse1, 1),
@@ -52,11 +52,6 @@ impl Activations {
             (&mut self.gated, c.mlp),
         ] {
             buffer.resize(rows * width);
-        }
-        if let Some(adapter) = adapter {
-            for inner in &mut self.inner {
-                inner.resize(rows * adapter.config.rank);
-            }
         }
     }
 }

@@ -1,0 +1,251 @@
+//! Adapters against the PEFT library: files of ours that it read, and files of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::config;
+use openledger_model::{
+    Adapter, Base, Config, Example, KvCache, Lane, LoraConfig, Target, Workspace, lora_gradients,
+    step,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Rounding of f32 sums in another order, relative to the largest value.
+const TOLERANCE: f64 = 1e-4;
+
+#[derive(Deserialize)]
+struct Golden {
+    tokens: Vec<u32>,
+    loss_from: usize,
+    mean_loss: f64,
+    largest_change: f64,
+    logits: Vec<(usize, f64)>,
+    gradients: std::collections::BTreeMap<String, Gradient>,
+}
+
+#[derive(Deserialize)]
+struct Gradient {
+    norm: f64,
+    values: Vec<(usize, f64)>,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/model")
+}
+
+fn tinystories() -> Base {
+    let directory =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models/tinystories-656k");
+    assert!(
+        directory.is_dir(),
+        "the model tinystories-656k is not at {}",
+        directory.display()
+    );
+    Base::load(&directory).unwrap()
+}
+
+/// An adapter on all linears, the same on every machine.
+fn ours(config: &Config) -> Adapter {
+    let lora = LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        dropout: 0.0,
+        targets: Target::ALL.to_vec(),
+    };
+    let mut adapter = Adapter::new(config, lora, 21).unwrap();
+    for (i, x) in adapter.params_mut().iter_mut().enumerate() {
+        *x += ((i * 31 % 97) as f32 - 48.0) / 1024.0;
+    }
+    adapter
+}
+
+#[track_caller]
+fn close(found: impl Into<f64>, want: f64, scale: f64, what: &str) {
+    let found = found.into();
+    assert!(
+        (found - want).abs() <= TOLERANCE * scale,
+        "{what}: {found}, PEFT has {want}"
+    );
+}
+
+/// Logits, loss and gradients of the adapter in a fixture directory are those of PEFT.
+fn check_against_peft(directory: &Path) {
+    let golden: Golden =
+        serde_json::from_slice(&fs::read(directory.join("golden.json")).unwrap()).unwrap();
+    let base = tinystories();
+    let adapter = Adapter::load_peft(directory, &base.config).unwrap();
+    assert!(golden.largest_change > 0.5, "the adapter must matter");
+    let mut ws = Workspace::new();
+    let mut cache = KvCache::new(&base.config, 64);
+    let lane = Lane {
+        tokens: &golden.tokens,
+        cache: &mut cache,
+        adapter: Some(&adapter),
+        all_logits: true,
+    };
+    let logits = step(&base, &mut [lane], &mut ws).unwrap().remove(0).logits;
+    let scale = golden
+        .logits
+        .iter()
+        .fold(0.0_f64, |m, (_, x)| m.max(x.abs()));
+    for (index, want) in golden.logits {
+        close(logits[index], want, scale, "a logit");
+    }
+
+    let example = Example {
+        tokens: golden.tokens,
+        loss_from: golden.loss_from,
+    };
+    let mut grads = vec![0.0; adapter.params().len()];
+    let loss = lora_gradients(&base, &adapter, &example, &mut grads, &mut ws).unwrap();
+    close(loss.mean(), golden.mean_loss, 1.0, "the loss");
+    assert_eq!(adapter.layout().len(), golden.gradients.len());
+    for (name, at, shape) in adapter.layout() {
+        let want = &golden.gradients[&name];
+        let part = &grads[at..at + shape.iter().product::<usize>()];
+        let norm = part
+            .iter()
+            .map(|g| f64::from(*g).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        close(norm, want.norm, want.norm, &name);
+        for (index, value) in &want.values {
+            close(part[*index], *value, want.norm, &name);
+        }
+    }
+}
+
+#[test]
+fn what_we_save_is_what_peft_judged() {
+    let directory = fixtures().join("adapter-ours");
+    let adapter = ours(&tinystories().config);
+    if std::env::var_os("WRITE_FIXTURES").is_some() {
+        adapter.save_peft(&directory, "tinystories-656k").unwrap();
+    }
+    let fresh = tempfile::tempdir().unwrap();
+    adapter.save_peft(fresh.path(), "tinystories-656k").unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let (a, b) = (
+            fs::read(fresh.path().join(file)),
+            fs::read(directory.join(file)),
+        );
+        assert!(
+            a.unwrap() == b.unwrap(),
+            "{file} differs from the committed one"
+        );
+    }
+}
+
+#[test]
+fn our_adapter_computes_what_it_does_in_peft() {
+    check_against_peft(&fixtures().join("adapter-ours"));
+}
+
+#[test]
+fn an_adapter_of_peft_computes_what_it_does_there() {
+    let directory = fixtures().join("adapter-peft");
+    check_against_peft(&directory);
+    let adapter = Adapter::load_peft(&directory, &tinystories().config).unwrap();
+    // Rank-stabilised: 6 / sqrt(2), not 6 / 2.
+    assert!((adapter.scale() - 4.242_640_7).abs() < 1e-6);
+    assert_eq!(adapter.config.targets, [Target::Q, Target::V, Target::Down]);
+}
+
+#[test]
+fn saving_and_loading_keeps_every_bit() {
+    let peft = Adapter::load_peft(&fixtures().join("adapter-peft"), &tinystories().config).unwrap();
+    for adapter in [common::adapter(&config(true), 3), peft] {
+        let directory = tempfile::tempdir().unwrap();
+        adapter.save_peft(directory.path(), "base").unwrap();
+        let base = if adapter.config.rank == 3 {
+            config(true)
+        } else {
+            tinystories().config
+        };
+        let loaded = Adapter::load_peft(directory.path(), &base).unwrap();
+        assert_eq!(loaded.params(), adapter.params());
+        assert_eq!(loaded.config, adapter.config);
+        assert_eq!(loaded.scale().to_bits(), adapter.scale().to_bits());
+    }
+}
+
+/// Saves an adapter, changes its configuration, and returns the error of loading it.
+fn refused(field: &str, value: Value) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    common::adapter(&config(true), 3)
+        .save_peft(directory.path(), "base")
+        .unwrap();
+    let path = directory.path().join("adapter_config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    json[field] = value;
+    fs::write(&path, json.to_string()).unwrap();
+    let error = Adapter::load_peft(directory.path(), &config(true))
+        .unwrap_err()
+        .to_string();
+    error.replace(&directory.path().display().to_string(), "DIR")
+}
+
+#[test]
+fn what_is_not_plain_lora_is_refused() {
+    for (field, value) in [
+        ("use_dora", json!(true)),
+        ("modules_to_save", json!(["lm_head"])),
+        ("bias", json!("all")),
+        ("rank_pattern", json!({"q_proj": 8})),
+        ("fan_in_fan_out", json!(true)),
+        ("init_lora_weights", json!("pissa")),
+        ("peft_type", json!("IA3")),
+        ("a_field_of_next_year", json!(3)),
+    ] {
+        let error = refused(field, value.clone());
+        assert!(
+            error.starts_with(&format!(
+                "DIR/adapter_config.json: field `{field}` is {value}, but"
+            )),
+            "{error}"
+        );
+    }
+    assert_eq!(
+        refused("r", json!(4)),
+        "DIR/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.down_proj.\
+         lora_A.weight` has shape [3, 72], the configuration says [4, 72]"
+    );
+}
+
+#[test]
+fn an_adapter_for_another_base_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut other = config(true);
+    common::adapter(&other, 3)
+        .save_peft(directory.path(), "base")
+        .unwrap();
+    other.layers = 3;
+    let error = Adapter::load_peft(directory.path(), &other)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("layers.2.") && error.contains("is missing"),
+        "{error}"
+    );
+
+    let base = common::small(true);
+    let adapter = common::adapter(&other, 3);
+    let mut cache = KvCache::new(&base.config, 8);
+    let lane = Lane {
+        tokens: &[1],
+        cache: &mut cache,
+        adapter: Some(&adapter),
+        all_logits: false,
+    };
+    let error = step(&base, &mut [lane], &mut Workspace::new())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("the adapter was made for 3 layers"),
+        "{error}"
+    );
+}
