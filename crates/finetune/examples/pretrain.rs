@@ -1,7 +1,7 @@
 //! Pre-trains a small base model: `pretrain RECIPE.toml CORPORA RUN_DIR OUT_DIR`.
 //!
 //! The same as `openledger pretrain`, without the rest of the system. Interrupt it at any time;
-//! the same command goes on from the last checkpoint in RUN_DIR.
+//! the same command goes on from the last checkpoint in `RUN_DIR`.
 #![allow(clippy::print_stderr, reason = "progress of a command-line tool")]
 
 use std::path::Path;

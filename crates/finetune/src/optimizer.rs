@@ -1,4 +1,4 @@
-//! AdamW with decoupled weight decay (Loshchilov & Hutter, "Decoupled Weight Decay
+//! `AdamW` with decoupled weight decay (Loshchilov & Hutter, "Decoupled Weight Decay
 //! Regularization", ICLR 2019, algorithm 2), on one flat parameter vector.
 //!
 //! Everything is elementwise except the gradient's norm, which is summed over fixed blocks of
@@ -13,7 +13,7 @@ use crate::Error;
 /// Values one task handles; also the unit of the norm's fixed summation order.
 const BLOCK: usize = 4096;
 
-/// AdamW's settings.
+/// The optimizer's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamW {
@@ -88,7 +88,7 @@ pub(crate) struct Segment {
     pub(crate) decays: bool,
 }
 
-/// Cuts tensors into blocks; only tensors with two or more dimensions decay (norm gains do not).
+/// Cuts tensors into blocks, in order of their place; only tensors with two or more dimensions decay (norm gains do not).
 pub(crate) fn segments<'a>(layout: impl IntoIterator<Item = (usize, &'a [usize])>) -> Vec<Segment> {
     let mut blocks = Vec::new();
     for (offset, shape) in layout {
@@ -104,6 +104,7 @@ pub(crate) fn segments<'a>(layout: impl IntoIterator<Item = (usize, &'a [usize])
             start = stop;
         }
     }
+    blocks.sort_unstable_by_key(|block| block.start);
     blocks
 }
 
@@ -130,22 +131,34 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
     result
 }
 
-/// One AdamW update number `step` (from 1). `gradients` are multiplied by `scale` first (this is
-/// how clipping is applied).
+/// Numbers of one update.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    /// From 1.
+    pub(crate) number: u64,
+    pub(crate) learning_rate: f64,
+    /// Multiplies the gradients first: how clipping is applied.
+    pub(crate) scale: f64,
+}
+
+/// One update of `parameters` by `gradients`.
 pub(crate) fn update(
     settings: &AdamW,
     segments: &[Segment],
     parameters: &mut [f32],
     gradients: &[f32],
     moments: &mut Moments,
-    step: u64,
-    learning_rate: f64,
-    scale: f64,
+    step: Step,
 ) {
+    let Step {
+        number,
+        learning_rate,
+        scale,
+    } = step;
     let beta1 = settings.beta1 as f32;
     let beta2 = settings.beta2 as f32;
-    let step_size = (learning_rate / (1.0 - power(settings.beta1, step))) as f32;
-    let second_scale = (1.0 / (1.0 - power(settings.beta2, step))) as f32;
+    let step_size = (learning_rate / (1.0 - power(settings.beta1, number))) as f32;
+    let second_scale = (1.0 / (1.0 - power(settings.beta2, number))) as f32;
     let epsilon = settings.epsilon as f32;
     let decay = (1.0 - learning_rate * settings.weight_decay) as f32;
     let scale = scale as f32;
@@ -223,9 +236,11 @@ mod tests {
                 &mut parameters,
                 &g,
                 &mut moments,
-                step,
-                0.01,
-                1.0,
+                Step {
+                    number: step,
+                    learning_rate: 0.01,
+                    scale: 1.0,
+                },
             );
         }
         let decayed = reference(&settings, 0.5, &gradients, 0.01);

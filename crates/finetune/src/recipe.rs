@@ -297,6 +297,9 @@ impl Recipe {
     /// Digest of the recipe: `keccak256("openledger recipe 1\n" ‖ JSON)`, where the JSON is this
     /// struct's fields in order of declaration, without spaces, numbers in their shortest form
     /// that reads back to the same value (docs/protocol/training.md).
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
     pub fn digest(&self) -> B256 {
         let mut bytes = b"openledger recipe 1\n".to_vec();
         serde_json::to_writer(&mut bytes, self).expect("a recipe holds only finite plain values");

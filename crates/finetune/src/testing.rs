@@ -1,8 +1,9 @@
 //! Small fixtures shared by the unit tests.
 
-use openledger_model::Config;
+use openledger_model::template::Template;
+use openledger_model::{Config, Tokenizer};
 
-use crate::StepMetrics;
+use crate::{Dataset, Row, StepMetrics};
 
 /// A model of a few thousand values over a 300-token vocabulary.
 pub(crate) fn config() -> Config {
@@ -44,4 +45,19 @@ pub(crate) fn curve(steps: u64) -> Vec<StepMetrics> {
             }
         })
         .collect()
+}
+
+/// Twelve short rows.
+pub(crate) fn dataset() -> Dataset {
+    let text = "a row of words that people wrote down";
+    let tokenizer = Tokenizer::train(std::iter::repeat_n(text, 8), 280).expect("text is enough");
+    let rows: Vec<Row> = (0..12)
+        .map(|id| Row {
+            id,
+            prompt: None,
+            text: format!("{text} {id}"),
+        })
+        .collect();
+    let template = Template::leading_space();
+    Dataset::from_rows(&rows, &tokenizer, &config(), 0, &template).expect("no row is empty")
 }

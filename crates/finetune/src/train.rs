@@ -321,14 +321,16 @@ impl<'a> Run<'a> {
                 self.adapter.params_mut(),
                 gradients,
                 &mut self.moments,
-                step,
-                learning_rate,
-                scale,
+                optimizer::Step {
+                    number: step,
+                    learning_rate,
+                    scale,
+                },
             );
             self.state.step = step;
             self.state.tokens += batch_loss.tokens;
             self.state.smoothed = Some(smoothed);
-            let measured = self.recipe.eval_every > 0 && step % self.recipe.eval_every == 0;
+            let measured = step.is_multiple_of(self.recipe.eval_every);
             let eval_loss = if measured {
                 self.evaluate(CURVE_ROWS)?
             } else {
@@ -351,7 +353,8 @@ impl<'a> Run<'a> {
             };
             let control = progress(&metrics);
             self.log.append(metrics)?;
-            let due = step % self.recipe.checkpoint_every == 0 || step == self.schedule.total;
+            let due =
+                step.is_multiple_of(self.recipe.checkpoint_every) || step == self.schedule.total;
             if due {
                 self.state
                     .roots
@@ -461,7 +464,7 @@ impl<'a> Run<'a> {
 /// the run began.
 fn diverged(loss: f64, norm: f64, smoothed: f64, curve: &[StepMetrics]) -> bool {
     let first = curve.first().map_or(loss, |step| step.loss);
-    !loss.is_finite() || !norm.is_finite() || smoothed > 2.0 * first + 3.0
+    !loss.is_finite() || !norm.is_finite() || smoothed > 1.5 * first + 0.5
 }
 
 /// The order of the rows, pass by pass.
@@ -496,5 +499,58 @@ impl Epoch {
         }
         let start = (done % self.steps) as usize * self.batch;
         &self.order[start..self.rows.min(start + self.batch)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::{Length, testing};
+
+    #[test]
+    fn divergence_keeps_the_last_good_checkpoint() {
+        let dir = tempfile::tempdir().unwrap();
+        let (base, dataset) = (Base::random(testing::config(), 1), testing::dataset());
+        let mut recipe = Recipe {
+            length: Length::Steps(10),
+            checkpoint_every: 2,
+            ..Recipe::default()
+        };
+        recipe.lora.rank = 2;
+        let identity = Identity {
+            recipe: recipe.digest(),
+            data: dataset.digest(),
+            probe: 0,
+        };
+        let mut run = Run::start(&base, &dataset, &recipe, dir.path(), identity).unwrap();
+        let mut good = Vec::new();
+        let ending = run.steps(&mut |step| match step.step {
+            5 => Control::Pause,
+            _ => Control::Continue,
+        });
+        assert_eq!(ending.unwrap(), Ending::Paused);
+        good.extend_from_slice(run.adapter.params());
+        run.adapter.params_mut()[3] = f32::NAN;
+        let ending = run.steps(&mut |_| Control::Continue).unwrap();
+        assert_eq!((ending, run.state.step), (Ending::Diverged, 5));
+        assert_eq!(run.adapter.params(), good);
+        let trained = run.finish(ending).unwrap();
+        assert_eq!(trained.summary.steps, 5);
+        assert!(
+            trained
+                .adapter_dir
+                .join("adapter_model.safetensors")
+                .exists()
+        );
+    }
+
+    #[test]
+    fn a_loss_far_above_the_start_counts_as_diverged() {
+        let curve = testing::curve(3);
+        assert!(!diverged(5.0, 1.0, 7.9, &curve));
+        assert!(diverged(5.0, 1.0, 8.1, &curve));
+        assert!(diverged(f64::NAN, 1.0, 5.0, &curve));
+        assert!(diverged(5.0, f64::INFINITY, 5.0, &curve));
     }
 }

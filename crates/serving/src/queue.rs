@@ -149,7 +149,7 @@ mod tests {
             queue.charge(who, 10);
             order.push(job);
         }
-        assert_eq!(order, [0, 1, 2, 1000, 3, 1001, 4, 5, 6, 7]);
+        assert_eq!(order, [0, 1, 2, 3, 1000, 4, 1001, 5, 6, 7]);
     }
 
     #[test]

@@ -111,6 +111,9 @@ impl Sampling {
     /// Digest that a receipt names: `keccak256("openledger sampler 1\n" ‖ JSON)`, the JSON being
     /// the fields in order of declaration, no spaces, numbers in their shortest form that reads
     /// back to the same value.
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
     pub fn digest(&self) -> B256 {
         let mut bytes = b"openledger sampler 1\n".to_vec();
         serde_json::to_writer(&mut bytes, self).expect("validated numbers are finite");

@@ -1,4 +1,4 @@
-//! Pre-training of a small base model from text: tokenizer, corpus, full-parameter AdamW,
+//! Pre-training of a small base model from text: tokenizer, corpus, full-parameter `AdamW`,
 //! held-out bits a byte, and the files of a Hugging Face model directory.
 //!
 //! The run is a pure function of recipe and corpus files, like a tuning run (see [`crate::train`]):
@@ -256,16 +256,18 @@ impl<'a> Run<'a> {
                     parameters,
                     gradients,
                     moments,
-                    step,
-                    learning_rate,
-                    scale,
+                    optimizer::Step {
+                        number: step,
+                        learning_rate,
+                        scale,
+                    },
                 );
             });
             self.state.step = step;
             self.state.tokens += batch_loss.tokens;
             let smoothed = metrics::smooth(self.state.smoothed, loss);
             self.state.smoothed = Some(smoothed);
-            let measured = step % self.recipe.eval_every.max(1) == 0 || step == total;
+            let measured = step.is_multiple_of(self.recipe.eval_every) || step == total;
             let eval_loss = if measured { self.evaluate_mix()? } else { None };
             pace.record(begun.elapsed().as_secs_f64(), batch_loss.tokens);
             let metrics = StepMetrics {
@@ -284,7 +286,7 @@ impl<'a> Run<'a> {
             };
             let control = progress(&metrics);
             self.log.append(metrics)?;
-            let due = step % self.recipe.checkpoint_every == 0 || step == total;
+            let due = step.is_multiple_of(self.recipe.checkpoint_every) || step == total;
             if due {
                 self.state
                     .roots

@@ -204,6 +204,9 @@ impl PretrainRecipe {
     }
 
     /// Digest: `keccak256("openledger pretrain recipe 1\n" ‖ JSON)`.
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
     pub fn digest(&self) -> B256 {
         let mut bytes = b"openledger pretrain recipe 1\n".to_vec();
         serde_json::to_writer(&mut bytes, self).expect("a recipe holds only finite plain values");
