@@ -1,1 +1,53 @@
-//! node
+//! The composition root: one process that plays every role of the network.
+//!
+//! [`Node::open`] brings up the chain, the contracts, the base model, the serving engine and the
+//! workers on one data directory; [`Node::run_loop`] takes a file of contributions to paid wallets;
+//! [`api::router`] offers the same steps over HTTP. The services below never import each other:
+//! they meet here, through the eight records.
+//!
+//! ```text
+//! ingest ──> tuning ──> inference ──> attributor ──> epochs
+//!    │          │           │             │            │
+//!    └──────────┴── state (catalogue, blobs) ──────────┤
+//!                    contracts (outbox, at most once) ─┘
+//! ```
+//!
+//! The one hard decision: **every step is written so that it can be run again**. A step stores
+//! what it is about to do before it does it, names each transaction after its intention, and asks
+//! the chain what is already there. So there is no recovery code: a restart simply runs the steps
+//! again (docs/operations/dev.md).
+
+pub mod api;
+mod attributor;
+mod audit;
+mod base_model;
+mod cache;
+mod clock;
+mod contracts;
+mod datanets;
+mod dev;
+mod epochs;
+mod error;
+mod explorer;
+mod inference;
+mod ingest;
+mod models;
+mod node;
+mod notice;
+mod state;
+pub mod summary;
+mod tuning;
+pub mod view;
+mod wallets;
+
+pub use audit::{Audit, audit};
+pub use dev::{LoopInput, LoopSpec, parts_sum_to_fees};
+pub use error::{Error, Result};
+pub use inference::{
+    Completion, CompletionEvent, CompletionRequest, CompletionStream, Message, Payment, Prompt,
+    Sampling, TokenLogprob,
+};
+pub use ingest::Contributor;
+pub use node::{Node, NodeConfig};
+pub use notice::{Notice, Notices};
+pub use tuning::RunAction;

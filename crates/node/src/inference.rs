@@ -1,0 +1,747 @@
+//! Answering: who pays, what it may cost, the answer, its receipt.
+//!
+//! A request is admitted in the order that keeps mistakes cheap: the model must exist, the payer
+//! must be able to cover the most that the answer can cost, and only then does it enter the
+//! engine's queue. When the answer is complete its receipt, its text and the payer's account are
+//! written in one transaction, and only after that is the answer acknowledged. Attribution and
+//! settlement follow later; nothing here waits for them or for the chain.
+
+use std::time::Duration;
+
+use openledger_model::template;
+use openledger_primitives::records::Voucher;
+use openledger_primitives::{Address, B256, Bytes, Wei, keccak256};
+use openledger_serving::{
+    Account, Completion as Served, CreditError, Event, FinishReason, Presented, Pricing, Request,
+    Reservation, SignedReceipt, Terms, TokenReport,
+};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use crate::state::{CompletionDoc, ModelDoc, collection};
+use crate::view::{AttributionView, CompletionSummary, ReceiptView};
+use crate::wallets::Role;
+use crate::{Error, Node, Result, clock};
+
+/// Events that wait for a slow reader.
+const EVENTS: usize = 256;
+/// How far ahead of its present debt the dev payer signs: 1 OPEN.
+const DEV_VOUCHER_MARGIN: Wei = Wei::OPEN;
+/// How long a dev voucher is good for, seconds.
+const DEV_VOUCHER_LIFE: u64 = 30 * 24 * 3600;
+/// `address -> Account`.
+const ACCOUNTS: &str = "accounts";
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: template::Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A user's message.
+    pub fn user(content: &str) -> Self {
+        Self {
+            role: template::Role::User,
+            content: content.to_owned(),
+        }
+    }
+}
+
+/// What to continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// A conversation.
+    Chat(Vec<Message>),
+    /// Plain text.
+    Text(String),
+    /// Tokens.
+    Tokens(Vec<u32>),
+}
+
+/// How tokens are chosen and when to stop.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling {
+    /// Most answer tokens.
+    pub max_tokens: Option<u32>,
+    /// Answer tokens before the end may come.
+    pub min_tokens: u32,
+    /// Never stop at the end-of-text token.
+    pub ignore_eos: bool,
+    /// 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Nucleus, (0, 1].
+    pub top_p: f32,
+    /// Keeps this many tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Seed; drawn from the completion's id when missing.
+    pub seed: Option<u64>,
+    /// Strings that end the answer.
+    pub stop: Vec<String>,
+    /// Report log-probabilities with this many alternatives.
+    pub logprobs: Option<u32>,
+    /// Repeat the prompt before the answer.
+    pub echo: bool,
+}
+
+impl Sampling {
+    /// The likeliest token at every step.
+    pub fn greedy() -> Self {
+        Self {
+            top_p: 1.0,
+            ..Self::default()
+        }
+    }
+}
+
+/// Who pays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payment {
+    /// A key bound to a payer whose vouchers this node signs.
+    ApiKey(String),
+    /// A voucher with its signature.
+    Voucher(Voucher, Vec<u8>),
+}
+
+/// A request, as the API understands it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompletionRequest {
+    /// Base or adapter by name.
+    pub model: String,
+    /// What to continue.
+    pub prompt: Prompt,
+    /// How.
+    pub sampling: Sampling,
+    /// Who pays.
+    pub payment: Payment,
+}
+
+/// An answer in the making. Dropping it cancels the request; an answer that is not finished costs
+/// nothing.
+#[derive(Debug)]
+pub struct CompletionStream {
+    /// Completion id, minted before the first token.
+    pub id: String,
+    /// Model that answers.
+    pub model: String,
+    /// Unix seconds.
+    pub created: u64,
+    /// Identifies weights and code.
+    pub fingerprint: String,
+    /// What happens, ending with `Done` or `Failed`.
+    pub events: mpsc::Receiver<CompletionEvent>,
+}
+
+/// What a stream carries.
+#[derive(Debug)]
+pub enum CompletionEvent {
+    /// Text that can be shown now, and the token behind it if log-probabilities were asked for.
+    Token {
+        /// May be empty while a character is incomplete.
+        text: String,
+        /// The token.
+        logprob: Option<TokenLogprob>,
+    },
+    /// The answer is complete and its receipt is durable.
+    Done(Completion),
+    /// The request failed; nothing is charged.
+    Failed(Error),
+}
+
+/// A finished answer.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    /// The whole answer, with the prompt before it if `echo` was asked for.
+    pub text: String,
+    /// `stop` or `length`.
+    pub finish_reason: &'static str,
+    /// Prompt tokens charged.
+    pub prompt_tokens: u32,
+    /// Answer tokens charged.
+    pub output_tokens: u32,
+}
+
+/// A token with its log-probability.
+#[derive(Clone, Debug)]
+pub struct TokenLogprob {
+    /// The token as text.
+    pub text: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Natural log-probability.
+    pub logprob: f32,
+    /// Whether it has one: the first token of an echoed prompt has none.
+    pub known: bool,
+    /// The likeliest tokens at its place: text, log-probability, bytes.
+    pub top: Vec<(String, f32, Vec<u8>)>,
+}
+
+impl Node {
+    /// Admits a request and starts answering it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], [`Error::Unauthorized`], [`Error::BadVoucher`],
+    /// [`Error::PaymentRequired`], [`Error::ContextLength`], [`Error::Busy`], or
+    /// [`Error::Invalid`] naming the field.
+    pub async fn complete(&self, request: CompletionRequest) -> Result<CompletionStream> {
+        let model: ModelDoc = self
+            .catalogue()
+            .get(collection::MODELS, &request.model)?
+            .ok_or_else(|| Error::UnknownModel {
+                name: request.model.clone(),
+            })?;
+        let payer = self.payer(&request.payment).await?;
+        let prompt_text = self.render(&request.prompt);
+        let id = self.mint_completion_id()?;
+        let created = clock::unix_seconds();
+        let seed = request.sampling.seed.unwrap_or_else(|| seed_from(&id));
+        let served = Request {
+            model: model.parent.is_some().then(|| model.name.clone()),
+            prompt: served_prompt(&request.prompt),
+            sampling: openledger_serving::Sampling {
+                temperature: request.sampling.temperature,
+                top_p: request.sampling.top_p,
+                top_k: request.sampling.top_k,
+                max_tokens: request.sampling.max_tokens,
+                min_tokens: request.sampling.min_tokens,
+                ignore_eos: request.sampling.ignore_eos,
+                stop: request.sampling.stop.clone(),
+                ..Default::default()
+            },
+            seed,
+            n: 1,
+            logprobs: request
+                .sampling
+                .logprobs
+                .map(|top| u8::try_from(top).unwrap_or(u8::MAX)),
+            echo: request.sampling.echo,
+        };
+        let (prompt_tokens, most) = self.engine().measure(&served)?;
+        let pricing = Pricing {
+            input: model.price_in,
+            output: model.price_out,
+        };
+        let highest = pricing.fee(
+            u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
+            u32::try_from(most).unwrap_or(u32::MAX),
+        )?;
+        let reservation = self.reserve(payer, highest).await?;
+        let events = match self.engine().submit(served) {
+            Ok(answers) => answers.events,
+            Err(error) => {
+                self.credit().release(&reservation);
+                return Err(error.into());
+            }
+        };
+        let (send, receive) = mpsc::channel(EVENTS);
+        let answer = Answer {
+            node: self.clone(),
+            terms: Terms {
+                chain_id: self.chain_id(),
+                adapter: model.receipt_digest(),
+                base: self.base().weights_root,
+                tokenizer: self.base().tokenizer_root,
+                pricing,
+                payer,
+                voucher: reservation.voucher,
+                operator: self.wallets().address(Role::Operator),
+                created_at: created,
+            },
+            id: id.clone(),
+            model: model.name.clone(),
+            prompt: prompt_text,
+            echo: request.sampling.echo,
+            logprobs: request.sampling.logprobs.is_some(),
+            reservation: Some(reservation),
+        };
+        tokio::spawn(answer.forward(events, send));
+        let fingerprint = format!("{:x}", model.weights)[..12].to_owned();
+        Ok(CompletionStream {
+            id,
+            model: model.name,
+            created,
+            fingerprint,
+            events: receive,
+        })
+    }
+
+    fn render(&self, prompt: &Prompt) -> String {
+        match prompt {
+            Prompt::Text(text) => text.clone(),
+            Prompt::Tokens(tokens) => self.base().tokenizer.decode(tokens),
+            Prompt::Chat(messages) => {
+                let turns = messages.iter().map(|m| (m.role, m.content.as_str()));
+                self.base().template.conversation(turns)
+            }
+        }
+    }
+
+    /// The wallet behind a payment, its voucher accepted.
+    async fn payer(&self, payment: &Payment) -> Result<Address> {
+        match payment {
+            Payment::ApiKey(key) => {
+                if self.dev_api_key().as_deref() == Some(key) {
+                    Ok(self.wallets().address(Role::Payer))
+                } else {
+                    Err(Error::Unauthorized(
+                        "this API key is unknown here; `openledger dev` prints the key of the \
+                         dev payer, and a signed voucher needs none"
+                            .into(),
+                    ))
+                }
+            }
+            Payment::Voucher(voucher, signature) => {
+                let signer = self.contracts().voucher_signer(voucher, signature)?;
+                let deposit = self.contracts().deposit_of(voucher.payer).await?;
+                let presented = Presented {
+                    voucher: voucher.clone(),
+                    signer,
+                    chain_id: Some(self.chain_id()),
+                };
+                let mut credit = self.credit();
+                credit.set_deposit(voucher.payer, deposit);
+                credit.accept(&presented, clock::unix_seconds())?;
+                self.save_account(&credit, voucher.payer)?;
+                Ok(voucher.payer)
+            }
+        }
+    }
+
+    /// Sets the highest fee aside. For the dev payer, whose key this node holds, a higher voucher
+    /// is signed when the last one does not reach, and its deposit is read again.
+    async fn reserve(&self, payer: Address, highest: Wei) -> Result<Reservation> {
+        let now = clock::unix_seconds();
+        let first = self.credit().reserve(payer, highest, now);
+        let refused = match first {
+            Ok(reservation) => return Ok(reservation),
+            Err(error) => error,
+        };
+        let dev = payer == self.wallets().address(Role::Payer);
+        let may_help = matches!(
+            refused,
+            CreditError::PaymentRequired { .. }
+                | CreditError::NoVoucher { .. }
+                | CreditError::Expired { .. }
+        );
+        if !dev || !may_help {
+            return Err(refused.into());
+        }
+        let deposit = self.contracts().deposit_of(payer).await?;
+        let mut credit = self.credit();
+        credit.set_deposit(payer, deposit);
+        let reach = credit
+            .due(payer)
+            .checked_add(credit.reserved(payer)?)?
+            .checked_add(highest)?
+            .checked_add(DEV_VOUCHER_MARGIN)?
+            .min(deposit);
+        let before = credit.account(payer).and_then(Account::voucher).cloned();
+        let floor = before.as_ref().map_or(0, |voucher| voucher.maxCumulative);
+        let voucher = Voucher {
+            payer,
+            settler: self.wallets().address(Role::Operator),
+            maxCumulative: reach.get().max(floor),
+            nonce: before.map_or(1, |voucher| voucher.nonce + 1),
+            deadline: now + DEV_VOUCHER_LIFE,
+        };
+        let signature = self
+            .contracts()
+            .sign_voucher(&self.wallets().role(Role::Payer), &voucher)?;
+        let signer = self.contracts().voucher_signer(&voucher, &signature)?;
+        credit.accept(
+            &Presented {
+                voucher,
+                signer,
+                chain_id: Some(self.chain_id()),
+            },
+            now,
+        )?;
+        self.save_account(&credit, payer)?;
+        Ok(credit.reserve(payer, highest, now)?)
+    }
+
+    fn save_account(&self, credit: &openledger_serving::Credit, payer: Address) -> Result<()> {
+        let Some(account) = credit.account(payer) else {
+            return Ok(());
+        };
+        let key = crate::datanets::address_key(payer);
+        Ok(self
+            .catalogue()
+            .write(|tx| tx.put(ACCOUNTS, &key, account))?)
+    }
+
+    /// Puts the accounts of an earlier process back.
+    pub(crate) fn restore_accounts(&self) -> Result<()> {
+        let accounts = self.catalogue().list::<Account>(ACCOUNTS)?;
+        let mut credit = self.credit();
+        for (key, account) in accounts {
+            let payer = key
+                .parse()
+                .map_err(|_| Error::Task(format!("account {key} is not an address")))?;
+            credit.restore(payer, account);
+        }
+        Ok(())
+    }
+
+    /// Highest ceiling that each payer has signed for.
+    pub(crate) fn signed_vouchers(&self) -> Result<std::collections::BTreeMap<Address, Wei>> {
+        let credit = self.credit();
+        Ok(credit
+            .accounts()
+            .filter_map(|(payer, account)| {
+                Some((*payer, Wei::new(account.voucher()?.maxCumulative)))
+            })
+            .collect())
+    }
+
+    pub(crate) fn completion_doc(&self, id: &str) -> Result<CompletionDoc> {
+        self.catalogue()
+            .get(collection::COMPLETIONS, id)?
+            .ok_or_else(|| Error::not_found("completion", id))
+    }
+
+    pub(crate) fn signed_receipt(&self, id: &str) -> Result<SignedReceipt> {
+        self.receipts()
+            .by_completion(id)?
+            .ok_or_else(|| Error::not_found("receipt", id))
+    }
+
+    /// The signed receipt of a completion as JSON, with what it commits to.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn receipt(&self, id: &str) -> Result<Option<serde_json::Value>> {
+        let Some(signed) = self.receipts().by_completion(id)? else {
+            return Ok(None);
+        };
+        serde_json::to_value(signed)
+            .map(Some)
+            .map_err(|error| Error::Task(error.to_string()))
+    }
+
+    pub(crate) fn receipt_view(&self, id: &str) -> Result<ReceiptView> {
+        let signed = self.signed_receipt(id)?;
+        let receipt = &signed.receipt;
+        Ok(ReceiptView {
+            digest: signed.digest,
+            signature: signed.signature.to_string(),
+            operator: receipt.operator,
+            payer: receipt.payer,
+            fee: Wei::new(receipt.fee),
+            prompt_tokens: receipt.promptTokens,
+            output_tokens: receipt.outputTokens,
+            prompt_digest: receipt.promptDigest,
+            output_digest: receipt.outputDigest,
+            activation: receipt.activation,
+            created: receipt.createdAt,
+        })
+    }
+
+    /// The newest completions first, at most `limit`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn completions(&self, limit: usize) -> Result<Vec<CompletionSummary>> {
+        let mut all = self
+            .catalogue()
+            .list::<CompletionDoc>(collection::COMPLETIONS)?;
+        all.sort_by_key(|(_, doc)| std::cmp::Reverse(doc.sequence));
+        all.into_iter()
+            .take(limit)
+            .map(|(id, doc)| {
+                let ready = self.attribution_doc(&id)?.is_some();
+                Ok(CompletionSummary {
+                    id,
+                    model: doc.model,
+                    prompt: beginning(&doc.prompt),
+                    answer: beginning(&doc.output),
+                    fee: doc.fee,
+                    created: doc.created,
+                    attribution: if ready { "ready" } else { "pending" }.to_owned(),
+                })
+            })
+            .collect()
+    }
+
+    /// The attribution of a completion once it is ready, or what there is after `patience`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn wait_for_attribution(
+        &self,
+        id: &str,
+        patience: Duration,
+    ) -> Result<Option<AttributionView>> {
+        let topic = format!("attribution:{id}");
+        let mut live = self.notices().follow();
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let view = self.attribution(id)?;
+            if view.as_ref().is_none_or(|view| view.status == "ready") {
+                return Ok(view);
+            }
+            loop {
+                match tokio::time::timeout_at(deadline, live.recv()).await {
+                    Err(_) => return Ok(view),
+                    Ok(Ok(notice)) if notice.topic == topic => break,
+                    Ok(Ok(_)) => {}
+                    Ok(Err(tokio::sync::broadcast::error::RecvError::Lagged(_))) => break,
+                    Ok(Err(_)) => return Err(Error::ShuttingDown),
+                }
+            }
+        }
+    }
+
+    /// A fresh id. It cannot be guessed, since it opens the prompt and the answer to whoever
+    /// knows it.
+    fn mint_completion_id(&self) -> Result<String> {
+        let number = self.next_id()?.to_be_bytes();
+        let digest = keccak256([self.id_secret().as_slice(), &number].concat());
+        Ok(format!("cmpl-{}", &format!("{digest:x}")[..24]))
+    }
+}
+
+/// One request on its way through the engine.
+struct Answer {
+    node: Node,
+    terms: Terms,
+    id: String,
+    model: String,
+    prompt: String,
+    echo: bool,
+    logprobs: bool,
+    reservation: Option<Reservation>,
+}
+
+impl Answer {
+    /// Passes the engine's events on until the answer is complete and recorded, or the reader is
+    /// gone. Dropping the engine's stream cancels the request there.
+    async fn forward(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        send: mpsc::Sender<CompletionEvent>,
+    ) {
+        while let Some(event) = events.recv().await {
+            let out = match event {
+                Event::Prompt { tokens, .. } => {
+                    for (index, report) in tokens.iter().enumerate() {
+                        let logprob = self.logprobs.then(|| self.logprob(report, index > 0));
+                        let text = if self.echo {
+                            report.token.clone()
+                        } else {
+                            String::new()
+                        };
+                        let token = CompletionEvent::Token { text, logprob };
+                        if send.send(token).await.is_err() {
+                            return;
+                        }
+                    }
+                    continue;
+                }
+                Event::Token { report, text, .. } => CompletionEvent::Token {
+                    text,
+                    logprob: self.logprobs.then(|| self.logprob(&report, true)),
+                },
+                Event::Done {
+                    tail, completion, ..
+                } => {
+                    if !tail.is_empty() {
+                        let rest = CompletionEvent::Token {
+                            text: tail,
+                            logprob: None,
+                        };
+                        if send.send(rest).await.is_err() {
+                            return;
+                        }
+                    }
+                    let done = match self.record(*completion).await {
+                        Ok(done) => CompletionEvent::Done(done),
+                        Err(error) => CompletionEvent::Failed(error),
+                    };
+                    // The receipt stands whether or not the reader still listens.
+                    let _ = send.send(done).await;
+                    return;
+                }
+                Event::Failed(error) => CompletionEvent::Failed(error.into()),
+            };
+            let failed = matches!(out, CompletionEvent::Failed(_));
+            if send.send(out).await.is_err() || failed {
+                return;
+            }
+        }
+        let _ = send
+            .send(CompletionEvent::Failed(Error::ShuttingDown))
+            .await;
+    }
+
+    /// Writes receipt, text and account in one transaction; then the attribution can begin.
+    async fn record(&mut self, completion: Served) -> Result<Completion> {
+        let reservation = self
+            .reservation
+            .take()
+            .ok_or_else(|| Error::Task("an answer was completed twice".into()))?;
+        let node = self.node.clone();
+        let (id, model, prompt) = (self.id.clone(), self.model.clone(), self.prompt.clone());
+        let (terms, echo) = (self.terms.clone(), self.echo);
+        let written = tokio::task::spawn_blocking(move || -> Result<(Completion, String)> {
+            let mut credit = node.credit();
+            let fee = terms.pricing.fee(
+                completion.prompt_tokens.len() as u32,
+                completion.output_tokens.len() as u32,
+            )?;
+            credit.settle(&reservation, fee)?;
+            let account = credit
+                .account(reservation.payer)
+                .cloned()
+                .unwrap_or_default();
+            let key = crate::datanets::address_key(reservation.payer);
+            let signer = node.wallets().role(Role::Operator);
+            let contracts = node.contracts();
+            node.receipts().write(
+                &id,
+                &completion,
+                &terms,
+                |receipt, _| {
+                    contracts
+                        .sign_receipt(&signer, receipt)
+                        .map(Bytes::from)
+                        .map_err(|error| error.to_string())
+                },
+                |tx, signed| {
+                    tx.put(ACCOUNTS, &key, &account)?;
+                    let doc = CompletionDoc {
+                        id: id.clone(),
+                        model: model.clone(),
+                        prompt: prompt.clone(),
+                        output: completion.text.clone(),
+                        offsets: completion.offsets.clone(),
+                        receipt: signed.digest,
+                        sequence: signed.receipt.sequence,
+                        fee: Wei::new(signed.receipt.fee),
+                        created: signed.receipt.createdAt,
+                    };
+                    tx.put(collection::COMPLETIONS, &id, &doc)
+                },
+            )?;
+            let text = if echo {
+                format!("{prompt}{}", completion.text)
+            } else {
+                completion.text.clone()
+            };
+            let done = Completion {
+                text,
+                finish_reason: match completion.finish {
+                    FinishReason::Stop => "stop",
+                    FinishReason::Length => "length",
+                },
+                prompt_tokens: completion.prompt_tokens.len() as u32,
+                output_tokens: completion.output_tokens.len() as u32,
+            };
+            Ok((done, id))
+        })
+        .await?;
+        let (done, id) = written?;
+        self.node.trace(&id);
+        Ok(done)
+    }
+
+    fn logprob(&self, report: &TokenReport, known: bool) -> TokenLogprob {
+        let tokenizer = &self.node.base().tokenizer;
+        TokenLogprob {
+            text: report.token.clone(),
+            bytes: tokenizer.token_bytes(report.id).to_vec(),
+            logprob: report.logprob.unwrap_or_default() as f32,
+            known: known && report.logprob.is_some(),
+            top: report
+                .top
+                .iter()
+                .map(|&(id, logprob)| {
+                    let bytes = tokenizer.token_bytes(id).to_vec();
+                    (
+                        String::from_utf8_lossy(&bytes).into_owned(),
+                        logprob as f32,
+                        bytes,
+                    )
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            self.node.credit().release(&reservation);
+        }
+    }
+}
+
+impl ModelDoc {
+    /// What receipts name it by: the Adapter record's digest, zero for a base.
+    pub(crate) fn receipt_digest(&self) -> B256 {
+        if self.parent.is_some() {
+            self.digest
+        } else {
+            B256::ZERO
+        }
+    }
+}
+
+impl From<CreditError> for Error {
+    fn from(error: CreditError) -> Self {
+        let message = error.to_string();
+        let code = match error {
+            CreditError::PaymentRequired {
+                needed,
+                ceiling,
+                deposit,
+            } => {
+                return Self::PaymentRequired {
+                    needed,
+                    available: ceiling.min(deposit),
+                };
+            }
+            CreditError::NoVoucher { .. } => return Self::Unauthorized(message),
+            CreditError::WrongPayer { .. } => "bad_signature",
+            CreditError::WrongSettler { .. } => "wrong_settler",
+            CreditError::WrongChain { .. } => "wrong_chain_id",
+            CreditError::Expired { .. } => "voucher_expired",
+            CreditError::StaleNonce { .. } => "stale_nonce",
+            CreditError::Equivocation { .. } => "nonce_reused",
+            CreditError::LowerCeiling { .. } => "lower_ceiling",
+            CreditError::AboveReservation { .. }
+            | CreditError::NotOpen(_)
+            | CreditError::Amount(_) => return Self::Task(message),
+        };
+        Self::BadVoucher { code, message }
+    }
+}
+
+fn served_prompt(prompt: &Prompt) -> openledger_serving::Prompt {
+    match prompt {
+        Prompt::Text(text) => openledger_serving::Prompt::Text(text.clone()),
+        Prompt::Tokens(tokens) => openledger_serving::Prompt::Tokens(tokens.clone()),
+        Prompt::Chat(messages) => openledger_serving::Prompt::Chat(
+            messages
+                .iter()
+                .map(|m| (m.role, m.content.clone()))
+                .collect(),
+        ),
+    }
+}
+
+fn seed_from(id: &str) -> u64 {
+    let digest = keccak256(id);
+    u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
+}
+
+fn beginning(text: &str) -> String {
+    let mut short: String = text.chars().take(160).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
