@@ -138,7 +138,7 @@ mod tests {
             let x = f64::from(i);
             assert!((exp64(x) / x.exp() - 1.0).abs() < 2e-15, "exp({x})");
         }
-        assert_eq!(ln(0.0), f64::NEG_INFINITY);
+        assert!(ln(0.0) < f64::MIN);
         assert!(ln(-1.0).is_nan());
     }
 }

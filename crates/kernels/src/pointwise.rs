@@ -41,7 +41,7 @@ kernel! {
 }
 
 kernel! {
-    /// SwiGLU (Shazeer 2020): rows of `gate_up [n, 2 width]` are gate then up;
+    /// `SwiGLU` (Shazeer 2020): rows of `gate_up [n, 2 width]` are gate then up;
     /// `out = (gate * sigmoid(gate)) * up`.
     ///
     /// # Panics

@@ -32,7 +32,7 @@ impl Adapter {
     /// Loads `adapter_config.json` and `adapter_model.safetensors` for a base of shape `base`.
     ///
     /// Rank-stabilised scaling is honoured. Everything that would change the result and is not
-    /// plain LoRA (DoRA, saved modules, biases, rank patterns, ...) is refused.
+    /// plain LoRA (`DoRA`, saved modules, biases, rank patterns, ...) is refused.
     ///
     /// # Errors
     /// When a file is missing or damaged, a field is unsupported, or a tensor is missing,

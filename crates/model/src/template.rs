@@ -115,7 +115,8 @@ impl Template {
         let mut text = String::new();
         let mut open = false;
         for (role, content) in turns {
-            if !text.is_empty() && !(open && role == Role::Assistant) {
+            let answers = open && role == Role::Assistant;
+            if !text.is_empty() && !answers {
                 text.push_str(&self.separator);
             }
             match role {
@@ -141,6 +142,9 @@ impl Template {
     }
 
     /// The bytes that identify the template: its JSON, fields in order of declaration, no spaces.
+    ///
+    /// # Panics
+    /// Never: strings and a number always serialise.
     pub fn canonical_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and a number always serialise")
     }

@@ -190,6 +190,9 @@ impl Tokenizer {
     }
 
     /// The tokenizer as the text of a `tokenizer.json`; its digest identifies the tokenizer.
+    ///
+    /// # Panics
+    /// Never: what was read from this format can be written in it.
     #[must_use]
     pub fn to_json(&self) -> String {
         self.shared

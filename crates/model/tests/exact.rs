@@ -1,5 +1,5 @@
 //! The exact mode: the same bits for any instruction set, batch composition and thread count.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Base models as files: round trips, shards, and every way in which a file can be wrong.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
 mod common;
 

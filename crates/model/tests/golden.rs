@@ -1,5 +1,5 @@
 //! The decoder against values that torch and transformers computed (`tests/peers`).
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
 use std::path::PathBuf;
 

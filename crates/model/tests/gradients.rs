@@ -1,5 +1,5 @@
 //! Hand-written gradients against finite differences, and the exact mode's promises.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Small models and examples that the tests share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
 use openledger_model::{Adapter, Base, Config, Example, LoraConfig, Target};
 
