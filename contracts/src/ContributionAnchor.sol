@@ -87,8 +87,8 @@ contract ContributionAnchor is EIP712, IContributionAnchor {
     /// @inheritdoc IContributionAnchor
     function finalise(uint64 id) external {
         Batch storage batch = _batch(id);
-        if (batch.finalised) revert WindowClosed(id);
-        if (block.timestamp <= batch.challengeUntil) revert WindowOpen(id, batch.challengeUntil);
+        if (batch.finalised) revert BatchClosed(id);
+        if (block.timestamp <= batch.challengeUntil) revert BatchOpen(id, batch.challengeUntil);
         batch.finalised = true;
         // At most what was locked, which was 128 bits.
         uint128 unlocked = batch.bondPerLeaf * (batch.count - batch.slashed);
@@ -269,7 +269,7 @@ contract ContributionAnchor is EIP712, IContributionAnchor {
     /// @dev As `_open`, for a leaf that can still lose its bond.
     function _challengeable(Evidence calldata e) private view returns (Batch storage batch) {
         batch = _open(e);
-        if (batch.finalised || block.timestamp > batch.challengeUntil) revert WindowClosed(e.batch);
+        if (batch.finalised || block.timestamp > batch.challengeUntil) revert BatchClosed(e.batch);
         if (_slashed[e.batch].get(e.index)) revert AlreadySlashed(e.batch, e.index);
     }
 

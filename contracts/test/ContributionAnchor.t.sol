@@ -143,7 +143,7 @@ contract ContributionAnchorTest is Batches {
         refuse(IContributionAnchor.BadProof.selector, second, 0);
         anchors.challengeDuplicate(evidence(first, 0), contentsProof(first, 0), shifted);
         vm.warp(block.timestamp + WINDOW + 1);
-        vm.expectRevert(abi.encodeWithSelector(IContributionAnchor.WindowClosed.selector, second.id));
+        vm.expectRevert(abi.encodeWithSelector(IContributionAnchor.BatchClosed.selector, second.id));
         anchors.challengeDuplicate(evidence(first, 0), contentsProof(first, 0), evidence(second, 1));
     }
 
@@ -228,13 +228,13 @@ contract ContributionAnchorTest is Batches {
         Draft memory d = anchored(alice, "a", "b");
         vm.expectRevert(
             abi.encodeWithSelector(
-                IContributionAnchor.WindowOpen.selector, d.id, uint64(block.timestamp + WINDOW)
+                IContributionAnchor.BatchOpen.selector, d.id, uint64(block.timestamp + WINDOW)
             )
         );
         anchors.finalise(d.id);
         vm.warp(block.timestamp + WINDOW + 1);
         anchors.finalise(d.id);
-        vm.expectRevert(abi.encodeWithSelector(IContributionAnchor.WindowClosed.selector, d.id));
+        vm.expectRevert(abi.encodeWithSelector(IContributionAnchor.BatchClosed.selector, d.id));
         anchors.finalise(d.id);
         vm.expectRevert(abi.encodeWithSelector(IContributionAnchor.NoSuchBatch.selector, uint64(9)));
         anchors.finalise(9);

@@ -90,9 +90,9 @@ interface IContributionAnchor {
     /// @notice There is no such batch.
     error NoSuchBatch(uint64 batch);
     /// @notice The window is over, or the batch was finalised.
-    error WindowClosed(uint64 batch);
+    error BatchClosed(uint64 batch);
     /// @notice The window is still open.
-    error WindowOpen(uint64 batch, uint64 until);
+    error BatchOpen(uint64 batch, uint64 until);
     /// @notice The leaf is not at this place of the batch.
     error BadProof(uint64 batch, uint64 index);
     /// @notice The content root is not at this place of what was committed.

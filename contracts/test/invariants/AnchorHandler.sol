@@ -10,7 +10,8 @@ contract AnchorHandler is Batches {
     uint256 public constant ACCOUNTS = 4;
 
     address[] public accounts;
-    Draft[] internal drafts;
+    /// @dev ABI-encoded drafts: the compiler cannot copy nested dynamic memory to storage.
+    bytes[] internal drafts;
     uint64 public datanet;
     uint256 public ghostIn;
     uint256 public ghostOut;
@@ -44,7 +45,7 @@ contract AnchorHandler is Batches {
         if (late) vm.roll(block.number + 3);
         ghostIn += 0.02 ether;
         anchor(d);
-        drafts.push(d);
+        drafts.push(abi.encode(d));
         vm.roll(block.number + 1);
     }
 
@@ -67,8 +68,8 @@ contract AnchorHandler is Batches {
     /// @notice Any two leaves, whoever is right. The contract's verdict must be the true one.
     function accuse(uint256 a, uint256 b, uint256 leaves_, uint256 who) external {
         if (drafts.length == 0) return;
-        Draft memory x = drafts[a % drafts.length];
-        Draft memory y = drafts[b % drafts.length];
+        Draft memory x = _draft(a);
+        Draft memory y = _draft(b);
         uint256 i = leaves_ % 2;
         uint256 j = (leaves_ / 2) % 2;
         bool just = _isJust(x, i, y, j);
@@ -79,7 +80,7 @@ contract AnchorHandler is Batches {
 
     function accuseSignature(uint256 a, uint256 leaf) external {
         if (drafts.length == 0) return;
-        Draft memory d = drafts[a % drafts.length];
+        Draft memory d = _draft(a);
         uint256 i = leaf % 2;
         bool forged = i == 1 && _isForged(d);
         bool open = !anchors.isSlashed(d.id, uint64(i)) && _isOpen(d.id);
@@ -93,13 +94,17 @@ contract AnchorHandler is Batches {
 
     function finalise(uint256 a) external {
         if (drafts.length == 0) return;
-        uint64 id = drafts[a % drafts.length].id;
+        uint64 id = _draft(a).id;
         if (_isOpen(id) || anchors.batchOf(id).finalised) return;
         anchors.finalise(id);
     }
 
     function warp(uint256 time) external {
         vm.warp(block.timestamp + bound(time, 1, WINDOW));
+    }
+
+    function _draft(uint256 seed) internal view returns (Draft memory) {
+        return abi.decode(drafts[seed % drafts.length], (Draft));
     }
 
     function _isJust(Draft memory x, uint256 i, Draft memory y, uint256 j) internal view returns (bool) {

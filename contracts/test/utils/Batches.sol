@@ -24,10 +24,10 @@ abstract contract Batches is Network {
         return Trees.root(contentLeaves(d));
     }
 
-    function contentLeaves(Draft memory d) internal pure returns (bytes32[] memory leaves) {
-        leaves = new bytes32[](d.committed.length);
-        for (uint256 i = 0; i < leaves.length; ++i) {
-            leaves[i] = Trees.word(d.committed[i]);
+    function contentLeaves(Draft memory d) internal pure returns (bytes32[] memory out) {
+        out = new bytes32[](d.committed.length);
+        for (uint256 i = 0; i < out.length; ++i) {
+            out[i] = Trees.word(d.committed[i]);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What can go wrong between here and the chain.
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::{SolInterface, decode_revert_reason};
+use alloy_sol_types::{Panic, Revert, SolError, SolInterface, decode_revert_reason};
 use openledger_primitives::Wei;
 
 use crate::bindings::{
@@ -168,13 +168,14 @@ pub fn revert_reason(data: &Bytes) -> String {
         CommonsVault::CommonsVaultErrors,
         AccessManager::AccessManagerErrors,
     );
-    decode_revert_reason(data).unwrap_or_else(|| {
-        if data.is_empty() {
-            "reverted without a reason".to_owned()
-        } else {
-            format!("reverted with {data}")
-        }
-    })
+    if data.is_empty() {
+        return "reverted without a reason".to_owned();
+    }
+    // `decode_revert_reason` alone would take any valid UTF-8 for a reason.
+    if Revert::abi_decode(data).is_ok() || Panic::abi_decode(data).is_ok() {
+        return decode_revert_reason(data).unwrap_or_default();
+    }
+    format!("reverted with {data}")
 }
 
 /// `Name(Name { .. })`, as the derived Debug prints it, without the repetition.
@@ -190,7 +191,6 @@ fn short(debug: &str) -> String {
 mod tests {
     use super::*;
     use alloy_primitives::U256;
-    use alloy_sol_types::{Revert, SolError};
 
     #[test]
     fn reasons_are_readable() {

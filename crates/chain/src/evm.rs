@@ -92,8 +92,13 @@ impl TestChain {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a call and drops its effects.
-    fn simulate(&self, from: Option<Address>, call: &Call) -> Result<ExecutionResult, Error> {
+    /// Runs a call in the newest block, or in the one after it, and drops its effects.
+    fn simulate(
+        &self,
+        from: Option<Address>,
+        call: &Call,
+        later: u64,
+    ) -> Result<ExecutionResult, Error> {
         let state = self.lock();
         let from = from.unwrap_or_default();
         let tx = TxEnv {
@@ -109,7 +114,7 @@ impl TestChain {
         let mut evm = Context::mainnet()
             .with_db(state.db.clone())
             .with_cfg(self.cfg())
-            .with_block(block(&state))
+            .with_block(block(&state, later))
             .build_mainnet();
         let run = evm.transact(tx).map_err(|e| Error::Refused {
             method: "eth_call",
@@ -162,7 +167,7 @@ impl TestChain {
             chain_id: tx.chain_id(),
             ..TxEnv::default()
         };
-        let block = block(&state);
+        let block = block(&state, 0);
         let result = Context::mainnet()
             .with_db(&mut state.db)
             .with_cfg(self.cfg())
@@ -191,10 +196,10 @@ fn next_block(state: &mut State) {
     state.timestamp = state.timestamp.saturating_add(1);
 }
 
-fn block(state: &State) -> BlockEnv {
+fn block(state: &State, later: u64) -> BlockEnv {
     BlockEnv {
-        number: U256::from(state.number),
-        timestamp: U256::from(state.timestamp),
+        number: U256::from(state.number.saturating_add(later)),
+        timestamp: U256::from(state.timestamp.saturating_add(later)),
         gas_limit: BLOCK_GAS,
         basefee: 0,
         ..BlockEnv::default()
@@ -265,14 +270,14 @@ impl Node for TestChain {
         from: Option<Address>,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<Bytes, Error>> {
-        let result = self.simulate(from, call);
+        let result = self.simulate(from, call, 0);
         ready(result.map(|r| r.into_output().unwrap_or_default())).boxed()
     }
 
     /// What the call used, and a quarter for refunds and the 63/64 rule.
     fn estimate<'a>(&'a self, from: Address, call: &'a Call) -> BoxFuture<'a, Result<u64, Error>> {
         let used = self
-            .simulate(Some(from), call)
+            .simulate(Some(from), call, 1)
             .map(|r| r.gas().total_gas_spent());
         ready(used.map(|gas| gas.saturating_add(gas / 4).saturating_add(100_000))).boxed()
     }

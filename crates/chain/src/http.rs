@@ -1,12 +1,12 @@
 //! A node behind an HTTP JSON-RPC URL.
 
-use alloy_network::{AnyNetwork, ReceiptResponse, TransactionBuilder};
-use alloy_primitives::{Address, B256, Bytes, TxKind};
+use alloy_network::{AnyNetwork, Network, ReceiptResponse, TransactionBuilder};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_provider::{
     Provider, RootProvider,
     transport::{RpcError, TransportErrorKind},
 };
-use alloy_rpc_types_eth::{Filter, Log, TransactionRequest};
+use alloy_rpc_types_eth::{BlockNumberOrTag, BlockOverrides, Filter, Log, TransactionRequest};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use openledger_primitives::Wei;
@@ -90,7 +90,7 @@ impl Node for HttpNode {
         async {
             let block = self
                 .provider
-                .get_block_by_number(alloy_rpc_types_eth::BlockNumberOrTag::Latest)
+                .get_block_by_number(BlockNumberOrTag::Latest)
                 .await
                 .map_err(failure(METHOD))?
                 .ok_or_else(|| Error::Node {
@@ -156,11 +156,23 @@ impl Node for HttpNode {
     }
 
     fn estimate<'a>(&'a self, from: Address, call: &'a Call) -> BoxFuture<'a, Result<u64, Error>> {
+        const METHOD: &str = "eth_estimateGas";
+        /// JSON-RPC: the node does not know the parameter.
+        const INVALID_PARAMS: i64 = -32602;
         async move {
-            self.provider
-                .estimate_gas(request(Some(from), call).into())
-                .await
-                .map_err(failure("eth_estimateGas"))
+            let transaction: <AnyNetwork as Network>::TransactionRequest =
+                request(Some(from), call).into();
+            let head = self.head().await?;
+            let next = BlockOverrides::default()
+                .with_number(U256::from(head.number.saturating_add(1)))
+                .with_time(head.timestamp.saturating_add(1));
+            let ask = || self.provider.estimate_gas(transaction.clone());
+            match ask().with_block_overrides(next).await {
+                Err(e) if e.as_error_resp().is_some_and(|p| p.code == INVALID_PARAMS) => {
+                    ask().await.map_err(failure(METHOD))
+                }
+                answer => answer.map_err(failure(METHOD)),
+            }
         }
         .boxed()
     }

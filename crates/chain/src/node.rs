@@ -109,7 +109,8 @@ pub trait Node: Send + Sync {
         call: &'a Call,
     ) -> BoxFuture<'a, Result<Bytes, Error>>;
 
-    /// Gas that the call needs. A revert is [`Error::Reverted`].
+    /// Gas that the call needs in the next block, where it would run: contracts look at the block
+    /// number and the time. A revert is [`Error::Reverted`].
     fn estimate<'a>(&'a self, from: Address, call: &'a Call) -> BoxFuture<'a, Result<u64, Error>>;
 
     /// Fees with which a transaction is mined soon.

@@ -1,0 +1,9 @@
+//! The whole client against the committed bytecode, executed by revm.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod challenges;
+mod deploying;
+mod records;
+mod sending;
+mod story;
+mod support;
