@@ -1,0 +1,182 @@
+//! Commands and their flags.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// A network that pays people when their data shapes an AI's answer.
+///
+/// Without a command this is `openledger dev`: a whole network on this machine, offline. It takes
+/// a sample Datanet from contribution to paid wallets once, live, and then stays up.
+#[derive(Debug, Parser)]
+#[command(name = "openledger", version, arg_required_else_help = false)]
+pub(crate) struct Cli {
+    /// Log as JSON lines on stderr instead of text.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole network on this machine and run the loop once.
+    Dev(DevArgs),
+    /// Pre-train a small base model from plain text, as the bundled one was.
+    Pretrain(PretrainArgs),
+    /// Show or recompute whose data shaped an answer.
+    #[command(subcommand)]
+    Attribution(AttributionCommand),
+    /// Recompute the network's money from the chain alone.
+    #[command(subcommand)]
+    Settlement(SettlementCommand),
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self::Dev(DevArgs::default())
+    }
+}
+
+/// Flags of `openledger dev`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Where the chain, the Datanets and the models are kept. The same directory resumes where it
+    /// stopped. Default: $XDG_DATA_HOME/openledger/dev, or ~/.local/share/openledger/dev.
+    #[arg(long, value_name = "DIR", env = "OPENLEDGER_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Contributions, one JSON object a line. Default: the bundled sample Datanet.
+    #[arg(long, value_name = "FILE.jsonl", requires = "text", requires = "contributor")]
+    pub(crate) datanet: Option<PathBuf>,
+    /// Column with the text; two columns make prompt and answer.
+    #[arg(long, value_name = "COL[,COL..]", value_delimiter = ',')]
+    pub(crate) text: Vec<String>,
+    /// Column with the contributor's name.
+    #[arg(long, value_name = "COL")]
+    pub(crate) contributor: Option<String>,
+    /// Use the first N rows only.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Base model: a folder in Hugging Face format (Llama architecture). Default: the bundled one.
+    #[arg(long, value_name = "HF_DIR")]
+    pub(crate) base: Option<PathBuf>,
+    /// Stop after the loop instead of staying up.
+    #[arg(long)]
+    pub(crate) exit_after_loop: bool,
+    /// Print the loop's summary as one JSON object on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Port of the Ethereum JSON-RPC; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8545)]
+    pub(crate) rpc_port: u16,
+    /// Port of the API and the pages; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub(crate) http_port: u16,
+    /// Address to listen on. The dev network's keys are public: keep it on this machine.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub(crate) listen: IpAddr,
+}
+
+impl Default for DevArgs {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            datanet: None,
+            text: Vec::new(),
+            contributor: None,
+            limit: None,
+            base: None,
+            exit_after_loop: false,
+            json: false,
+            rpc_port: 8545,
+            http_port: 8080,
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
+    }
+}
+
+/// Flags of `openledger pretrain`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PretrainArgs {
+    /// The recipe: shape, sources and their weights, steps, seed (TOML; see
+    /// bundled/base/recipe.toml).
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) recipe: PathBuf,
+    /// Directory that the recipe's source paths are relative to.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) corpora: PathBuf,
+    /// Where the model is written; an interrupted run in it is resumed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AttributionCommand {
+    /// Print the report of a completion as JSON.
+    Show(CompletionArgs),
+    /// Recompute a completion's report from the base, the adapter, the rows and the receipt, and
+    /// compare every number.
+    Verify(CompletionArgs),
+}
+
+/// A completion of a stopped or running node.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompletionArgs {
+    /// Completion id, as in the answer's `id`.
+    pub(crate) id: String,
+    /// Data directory of the node, which must not be running.
+    #[arg(long, value_name = "DIR", env = "OPENLEDGER_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SettlementCommand {
+    /// Follow every event of our contracts and check that what came in equals what was paid, is
+    /// held, or was burned. Needs nothing but a JSON-RPC.
+    Audit(AuditArgs),
+}
+
+/// Flags of `openledger settlement audit`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// JSON-RPC of the chain.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
+    pub(crate) rpc: String,
+    /// Print the ledger as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Logs go to stderr, warnings and worse unless `RUST_LOG` says otherwise.
+pub(crate) fn init_logging(cli: &Cli) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if cli.log_json {
+        builder.json().init();
+    } else {
+        builder.compact().init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_dev_with_the_same_defaults() {
+        let bare = Cli::parse_from(["openledger"]);
+        assert!(bare.command.is_none());
+        let Some(Command::Dev(dev)) = Cli::parse_from(["openledger", "dev"]).command else {
+            unreachable!("dev was asked for");
+        };
+        assert_eq!(format!("{dev:?}"), format!("{:?}", DevArgs::default()));
+    }
+}
