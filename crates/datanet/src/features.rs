@@ -116,15 +116,29 @@ pub(crate) fn jaccard_bps(a: &[u64], b: &[u64]) -> u64 {
 /// Massive Datasets*, 3.4). Two rows of similarity s share a band with probability
 /// `1 - (1 - s^rows)^bands`: 14 x 8 gives 0.99 at 0.85 and 0.57 at 0.7.
 fn bands(shingles: &[u64], short: bool, policy: &Policy) -> Vec<u64> {
-    (0..policy.bands)
-        .map(|band| {
+    let rows = policy.band_rows.max(1) as usize;
+    let count = policy.bands as usize * rows;
+    // One cheap odd-multiplier hash for each row of each band, on 32 well-mixed bits.
+    let salts: Vec<(u32, u32)> = (1..=count as u64)
+        .map(|at| mix(policy.seed ^ mix(at)))
+        .map(|salt| ((salt >> 32) as u32, salt as u32 | 1))
+        .collect();
+    let mut least = vec![u32::MAX; count];
+    for &shingle in shingles {
+        let hash = (mix(shingle) >> 32) as u32;
+        for (least, &(xor, odd)) in least.iter_mut().zip(&salts) {
+            let product = (hash ^ xor).wrapping_mul(odd);
+            *least = (*least).min(product ^ (product >> 15));
+        }
+    }
+    least
+        .chunks(rows)
+        .zip(0u64..)
+        .map(|(band, at)| {
             // Short and long rows are never in one bucket: their shingles mean different things.
-            let start = mix(policy.seed ^ mix(band << 1 | u64::from(short)));
-            (0..policy.band_rows).fold(start, |key, row| {
-                let salt = mix(policy.seed.wrapping_add(band * policy.band_rows + row + 1));
-                let least = shingles.iter().map(|&s| mix(s ^ salt)).min().unwrap_or(0);
-                mix(key ^ least)
-            })
+            let start = mix(policy.seed ^ mix(at << 1 | u64::from(short)));
+            band.iter()
+                .fold(start, |key, &least| mix(key ^ u64::from(least)))
         })
         .collect()
 }

@@ -208,6 +208,7 @@ impl Batch {
             index: index as u64,
             leaf: self.signed.get(index)?.clone(),
             proof: self.tree.proof(index)?,
+            contents_proof: self.contents.proof(index)?,
         })
     }
 }
@@ -223,6 +224,8 @@ pub struct Located {
     pub leaf: Signed,
     /// Siblings up to the batch's root.
     pub proof: Vec<B256>,
+    /// Siblings of its content root up to the root that was committed to.
+    pub contents_proof: Vec<B256>,
 }
 
 impl Located {
@@ -232,13 +235,21 @@ impl Located {
         merkle::verify(batch_root, leaf, self.index, &self.proof)
     }
 
+    /// Whether its content was committed to at this place: without that, a thief could claim an
+    /// old commitment for a text that he saw later.
+    pub fn verify_commitment(&self, contents_root: B256) -> bool {
+        let leaf = merkle::leaf(self.leaf.contribution.contentRoot.as_slice());
+        merkle::verify(contents_root, leaf, self.index, &self.contents_proof)
+    }
+
     /// Priority: the block of the commitment, then the batch, then the index.
     pub const fn priority(&self) -> (u64, u64, u64) {
         (self.leaf.contribution.commitBlock, self.batch, self.index)
     }
 }
 
-/// Evidence for `challengeDuplicate`: two leaves of equal content, the earlier first.
+/// Evidence for `challengeDuplicate`: two leaves of equal content, the earlier first. The contract
+/// also wants the earlier leaf's [`contents_proof`](Located::contents_proof).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuplicateChallenge {
     /// The leaf that was there first.

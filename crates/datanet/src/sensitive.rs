@@ -13,21 +13,52 @@ use crate::reason::{Evidence, Reason};
 
 type Finder = fn(&str) -> Option<(usize, usize)>;
 
-const FINDERS: [(Reason, Finder); 8] = [
-    (Reason::PrivateKey, private_key),
-    (Reason::SeedPhrase, seed_phrase),
-    (Reason::ApiKey, api_key),
-    (Reason::PaymentCard, payment_card),
-    (Reason::Iban, iban),
-    (Reason::SocialSecurityNumber, social_security_number),
-    (Reason::EmailAddress, email_address),
-    (Reason::PhoneNumber, phone_number),
+/// What a class needs at the least; most rows lack it and skip the pattern.
+#[derive(Clone, Copy, Debug)]
+enum Needs {
+    /// So many digits.
+    Digits(usize),
+    /// A run of so many letters, digits and `+ / _ -`.
+    Run(usize),
+    /// An at sign.
+    At,
+    /// So many bytes.
+    Bytes(usize),
+}
+
+const FINDERS: [(Reason, Needs, Finder); 8] = [
+    (Reason::PrivateKey, Needs::Bytes(64), private_key),
+    (Reason::SeedPhrase, Needs::Bytes(48), seed_phrase),
+    (Reason::ApiKey, Needs::Run(16), api_key),
+    (Reason::PaymentCard, Needs::Digits(13), payment_card),
+    (Reason::Iban, Needs::Digits(4), iban),
+    (
+        Reason::SocialSecurityNumber,
+        Needs::Digits(9),
+        social_security_number,
+    ),
+    (Reason::EmailAddress, Needs::At, email_address),
+    (Reason::PhoneNumber, Needs::Digits(9), phone_number),
 ];
 
 /// The first class of sensitive text in `content`, and where it stands.
 pub(crate) fn judge(content: &str) -> Option<(Reason, Evidence)> {
-    FINDERS.iter().find_map(|&(reason, find)| {
-        let (start, end) = find(content)?;
+    let (mut digits, mut at, mut run, mut longest) = (0, false, 0, 0);
+    for byte in content.bytes() {
+        digits += usize::from(byte.is_ascii_digit());
+        at |= byte == b'@';
+        let joined = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'_' | b'-');
+        run = if joined { run + 1 } else { 0 };
+        longest = longest.max(run);
+    }
+    FINDERS.iter().find_map(|&(reason, needs, find)| {
+        let possible = match needs {
+            Needs::Digits(least) => digits >= least,
+            Needs::Run(least) => longest >= least,
+            Needs::At => at,
+            Needs::Bytes(least) => content.len() >= least,
+        };
+        let (start, end) = possible.then(|| find(content)).flatten()?;
         let (start, end) = (start as u64, end as u64);
         Some((reason, Evidence::Bytes { start, end }))
     })
@@ -83,9 +114,6 @@ fn stand_in(mailbox: &str, domain: &str) -> bool {
 }
 
 fn email_address(text: &str) -> Option<(usize, usize)> {
-    if !text.contains('@') {
-        return None;
-    }
     pattern!(r"[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,24}")
         .find_iter(text)
         .find(|found| {
@@ -225,6 +253,9 @@ fn social_security_number(text: &str) -> Option<(usize, usize)> {
 }
 
 fn private_key(text: &str) -> Option<(usize, usize)> {
+    if !pattern!(r"(?i)private|priv[_-]?key|secret").is_match(text) {
+        return None;
+    }
     let block =
         pattern!(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:,\s-]{64,}");
     let named = pattern!(

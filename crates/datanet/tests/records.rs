@@ -111,14 +111,8 @@ fn a_leaf_is_what_the_contract_hashes_and_ecrecover_finds_its_signer() {
         let located = batch.locate(3, index).unwrap();
         assert!(located.verify(batch.root()));
         assert!(!located.verify(batch.contents.root()));
-        let content = merkle::leaf(contribution.contentRoot.as_slice());
-        let proof = batch.contents.proof(index).unwrap();
-        assert!(merkle::verify(
-            batch.contents.root(),
-            content,
-            index as u64,
-            &proof
-        ));
+        assert!(located.verify_commitment(batch.contents.root()));
+        assert!(!located.verify_commitment(batch.root()));
     }
     assert!(batch.locate(3, 3).is_none());
 }

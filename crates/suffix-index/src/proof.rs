@@ -344,7 +344,8 @@ impl Commitment {
         match (&proof.below, &proof.above) {
             (None, None) => self.text == 0,
             (Some(below), None) => {
-                below.rank + 1 == self.text && compared(below) == Some(Ordering::Less)
+                below.rank.checked_add(1) == Some(self.text)
+                    && compared(below) == Some(Ordering::Less)
             }
             (None, Some(above)) => above.rank == 0 && compared(above) == Some(Ordering::Greater),
             (Some(below), Some(above)) => {

@@ -148,7 +148,7 @@ proptest! {
 
 // Every save waits for the disk, so fewer cases.
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn the_file_keeps_everything(docs in documents(), query in queries()) {
@@ -176,6 +176,42 @@ proptest! {
         std::fs::write(&path, &bytes[..at]).unwrap();
         let refused = matches!(Index::open(&path), Err(Error::Corrupt { .. }));
         prop_assert!(refused);
+    }
+}
+
+/// Numbers of a forger's choice: the verifier says no and never panics.
+#[test]
+fn absurd_proofs_are_refused() {
+    let index = build(&[vec![1, 2, 3], vec![4, 5]], 10);
+    let prover = index.prover();
+    let commitment = prover.commitment();
+    let occurrence = prover.occurrence(0, 0, 3).unwrap();
+    let absence = prover.absence(&[2, 4]).unwrap();
+    assert!(commitment.verify_absence(&[2, 4], &absence));
+    for wild in [7, 8, 1 << 32, 1 << 56, u64::MAX - 1, u64::MAX] {
+        let mut forged = occurrence.clone();
+        forged.position = wild;
+        assert!(!commitment.verify_occurrence(&[1, 2, 3], &forged));
+        forged.position = 0;
+        forged.text.chunks[0].index = wild;
+        assert!(!commitment.verify_occurrence(&[1, 2, 3], &forged));
+        for side in 0..4 {
+            let mut forged = absence.clone();
+            let suffix = match side {
+                0 | 1 => forged.below.as_mut().unwrap(),
+                _ => forged.above.as_mut().unwrap(),
+            };
+            match side % 2 {
+                0 => suffix.rank = wild,
+                _ => suffix.entry.chunks[0].index = wild,
+            }
+            assert!(!commitment.verify_absence(&[2, 4], &forged));
+            forged.above = None;
+            assert!(!commitment.verify_absence(&[2, 4], &forged));
+        }
+        let mut forged = absence.clone();
+        forged.below.as_mut().unwrap().entry.chunks.clear();
+        assert!(!commitment.verify_absence(&[2, 4], &forged));
     }
 }
 
