@@ -49,18 +49,22 @@ impl RowSketches {
     /// # Errors
     /// [`Error::Store`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let mut file = Vec::with_capacity(96 + 4 * self.weights.len() + self.bytes.len());
+        let mut file = Vec::with_capacity(96 + 4 * self.weights().len() + self.bytes().len());
         file.extend(MAGIC);
         file.extend(VERSION.to_le_bytes());
-        file.extend(self.spec.dimensions.to_le_bytes());
-        file.extend(self.spec.seed.to_le_bytes());
-        file.extend(self.spec.fit_rows.to_le_bytes());
-        file.extend(self.spec.damping_ppm.to_le_bytes());
-        for count in [self.weights.len(), self.rows, self.decoys()] {
+        file.extend(self.spec().dimensions.to_le_bytes());
+        file.extend(self.spec().seed.to_le_bytes());
+        file.extend(self.spec().fit_rows.to_le_bytes());
+        file.extend(self.spec().damping_ppm.to_le_bytes());
+        for count in [self.weights().len(), self.rows(), self.decoys()] {
             file.extend((count as u64).to_le_bytes());
         }
-        file.extend(self.weights.iter().flat_map(|bits| bits.to_le_bytes()));
-        file.extend(self.bytes.iter().map(|byte| byte.cast_unsigned()));
+        file.extend(
+            self.weights()
+                .iter()
+                .flat_map(|weight| weight.to_le_bytes()),
+        );
+        file.extend(self.bytes().iter().map(|byte| byte.cast_unsigned()));
         let checksum = keccak256(&file);
         file.extend(checksum);
         Ok(openledger_store::write_atomic(path, &file)?)
@@ -107,11 +111,16 @@ impl RowSketches {
                 .checked_mul(each)
                 .ok_or_else(|| format!("a count of {count} is absurd"))
         };
-        let weights = reader
+        let weights: Vec<f32> = reader
             .take(size(parameters, 4)?)?
             .chunks_exact(4)
-            .map(|bits| u32::from_le_bytes(bits.try_into().expect("chunks of four bytes")))
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of four bytes")))
             .collect();
+        if let Some(at) = weights.iter().position(|weight| !weight.is_finite()) {
+            return Err(format!(
+                "weight {at} of its preconditioner is not a finite number"
+            ));
+        }
         let sketches = size(rows.saturating_add(decoys), spec.dimensions as usize)?;
         let bytes = reader
             .take(sketches)?
@@ -121,12 +130,7 @@ impl RowSketches {
         if reader.0.len() != CHECKSUM {
             return Err(format!("{} bytes follow its content", reader.0.len()));
         }
-        Ok(Self {
-            spec,
-            weights,
-            rows,
-            bytes,
-        })
+        Ok(Self::assemble(spec, weights, rows, bytes))
     }
 }
 
@@ -137,15 +141,12 @@ mod tests {
     use super::*;
 
     fn sketches() -> RowSketches {
-        RowSketches {
-            spec: SketchSpec {
-                dimensions: 4,
-                ..SketchSpec::default()
-            },
-            weights: vec![1.5f32.to_bits(), 0.25f32.to_bits()],
-            rows: 2,
-            bytes: vec![1, -2, 3, -4, 5, -6, 7, -128, 9, 10, 11, 127],
-        }
+        let spec = SketchSpec {
+            dimensions: 4,
+            ..SketchSpec::default()
+        };
+        let bytes = vec![1, -2, 3, -4, 5, -6, 7, -128, 9, 10, 11, 127];
+        RowSketches::assemble(spec, vec![1.5, 0.25], 2, bytes)
     }
 
     #[test]

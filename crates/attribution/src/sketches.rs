@@ -17,14 +17,16 @@ pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
 ///
 /// Decoys are evaluation rows that the adapter was *not* tuned on: their scores show what chance
 /// looks like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RowSketches {
-    pub(crate) spec: SketchSpec,
-    /// Bits of the preconditioner: `[parameters]`, as `f32::to_bits` so that equality is exact.
-    pub(crate) weights: Vec<u32>,
-    pub(crate) rows: usize,
+    spec: SketchSpec,
+    /// The preconditioner: `[parameters]`.
+    weights: Vec<f32>,
+    projection: Projection,
+    method: B256,
+    rows: usize,
     /// Rows, then decoys: `[rows + decoys, dimensions]`.
-    pub(crate) bytes: Vec<i8>,
+    bytes: Vec<i8>,
 }
 
 impl RowSketches {
@@ -49,26 +51,50 @@ impl RowSketches {
         let count = AtomicUsize::new(0);
         let done = || progress(count.fetch_add(1, Ordering::Relaxed) + 1, total);
         let weights = precondition::fit(base, adapter, rows, spec, &done)?;
-        let projection = Projection::new(spec.seed, spec.dimensions, weights.len());
-        let mut bytes = vec![0i8; (rows.len() + decoys.len()) * projection.dimensions()];
+        let size = (rows.len() + decoys.len()) * spec.dimensions as usize;
+        let mut sketches = Self::assemble(*spec, weights, rows.len(), vec![0; size]);
+        let Self {
+            weights,
+            projection,
+            bytes,
+            ..
+        } = &mut sketches;
         bytes
             .par_chunks_mut(projection.dimensions())
             .zip(rows.par_iter().chain(decoys))
             .enumerate()
             .try_for_each_init(Scratch::default, |scratch, (row, (bytes, example))| {
                 scratch
-                    .sketch(base, adapter, example, &weights, &projection, bytes)
+                    .sketch(base, adapter, example, weights, projection, bytes)
                     .map_err(|source| Error::Row { row, source })?;
                 done();
                 Ok::<_, Error>(())
             })?;
-        let weights = weights.into_iter().map(f32::to_bits).collect();
-        Ok(Self {
-            spec: *spec,
+        Ok(sketches)
+    }
+
+    /// Sketches from what a file holds; `bytes` is `[rows + decoys, dimensions]`.
+    pub(crate) fn assemble(
+        spec: SketchSpec,
+        weights: Vec<f32>,
+        rows: usize,
+        bytes: Vec<i8>,
+    ) -> Self {
+        let projection = Projection::new(spec.seed, spec.dimensions, weights.len());
+        let label = keccak256("openledger/gradient-sketch/1");
+        let fitted: Vec<u8> = weights
+            .iter()
+            .flat_map(|weight| weight.to_le_bytes())
+            .collect();
+        let method = keccak256((label, spec.digest(), keccak256(fitted)).abi_encode());
+        Self {
+            spec,
             weights,
-            rows: rows.len(),
+            projection,
+            method,
+            rows,
             bytes,
-        })
+        }
     }
 
     /// The specification.
@@ -99,14 +125,18 @@ impl RowSketches {
     /// What a report's `methods` names for these scores: the keccak256 of a label, the
     /// specification's digest and the preconditioner's. So a report binds all that a score depends
     /// on beside the model and the row.
-    pub fn method(&self) -> B256 {
-        let weights: Vec<u8> = self
-            .weights
-            .iter()
-            .flat_map(|bits| bits.to_le_bytes())
-            .collect();
-        let label = keccak256("openledger/gradient-sketch/1");
-        keccak256((label, self.spec.digest(), keccak256(weights)).abi_encode())
+    pub const fn method(&self) -> B256 {
+        self.method
+    }
+
+    /// The preconditioner's weights: `[parameters]`.
+    pub(crate) fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// All sketches, rows then decoys: `[rows + decoys, dimensions]`.
+    pub(crate) fn bytes(&self) -> &[i8] {
+        &self.bytes
     }
 
     /// The Merkle tree of the sketches, rows then decoys, behind `Adapter::sketchRoot`: leaf data is
@@ -147,11 +177,16 @@ impl RowSketches {
         if expected != found {
             return Err(Error::Parameters { expected, found });
         }
-        let weights: Vec<f32> = self.weights.iter().copied().map(f32::from_bits).collect();
-        let projection = Projection::new(self.spec.seed, self.spec.dimensions, weights.len());
         let mut bytes = vec![0; self.dimensions()];
         Scratch::default()
-            .sketch(base, adapter, example, &weights, &projection, &mut bytes)
+            .sketch(
+                base,
+                adapter,
+                example,
+                &self.weights,
+                &self.projection,
+                &mut bytes,
+            )
             .map_err(|source| Error::Query {
                 prompt: example.loss_from.min(example.tokens.len()),
                 output: example.targets(),

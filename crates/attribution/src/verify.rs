@@ -100,7 +100,13 @@ pub enum Mismatch {
     },
     /// It could not be recomputed at all.
     #[error(transparent)]
-    Attribution(#[from] Error),
+    Attribution(Box<Error>),
+}
+
+impl From<Error> for Mismatch {
+    fn from(error: Error) -> Self {
+        Self::Attribution(Box::new(error))
+    }
 }
 
 /// A value that may be missing, shown as `nothing`.

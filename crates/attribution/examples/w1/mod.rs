@@ -112,7 +112,7 @@ fn examples(path: &Path) -> Result<Vec<Example>, Box<dyn Error>> {
     Ok(examples)
 }
 
-/// A NumPy array as rows of its last dimension; the types that the export uses.
+/// A `NumPy` array as rows of its last dimension; the types that the export uses.
 fn npy(path: &Path) -> Result<Vec<Vec<f64>>, Box<dyn Error>> {
     let file = std::fs::read(path)?;
     let fail = |what: &str| format!("{}: {what}", path.display());
