@@ -72,11 +72,15 @@ fn decode_envelope(encoded: &Bytes) -> Result<OpTxEnvelope> {
     let tx = OpTxEnvelope::decode_2718(&mut rest)
         .map_err(|e| Error::InvalidTransaction(format!("malformed transaction: {e}")))?;
     if matches!(tx, OpTxEnvelope::PostExec(_)) {
-        return Err(Error::InvalidTransaction("transaction type not supported".into()));
+        return Err(Error::InvalidTransaction(
+            "transaction type not supported".into(),
+        ));
     }
     // The hash is over the canonical encoding; other spellings of it must not get in.
     if !rest.is_empty() || tx.encoded_2718() != encoded.as_ref() {
-        return Err(Error::InvalidTransaction("malformed transaction: not canonical".into()));
+        return Err(Error::InvalidTransaction(
+            "malformed transaction: not canonical".into(),
+        ));
     }
     Ok(tx)
 }
@@ -112,7 +116,11 @@ impl Block {
             .iter()
             .map(|tx| {
                 // Typed transactions sit in the block as RLP strings, legacy ones as lists.
-                if tx.envelope().is_legacy() { tx.encoded.len() } else { tx.encoded.length() }
+                if tx.envelope().is_legacy() {
+                    tx.encoded.len()
+                } else {
+                    tx.encoded.length()
+                }
             })
             .sum();
         let list = |payload: usize| alloy_rlp::length_of_length(payload) + payload;

@@ -8,20 +8,23 @@ use crate::{
 use alloy_consensus::Header;
 use alloy_eips::eip2930::AccessList;
 use alloy_evm::{
-    Evm, EvmEnv, EvmFactory,
+    Evm, EvmEnv, EvmFactory, InvalidTxError,
     call::caller_gas_allowance,
     overrides::{apply_block_overrides, apply_state_overrides},
     rpc::TryIntoTxEnv,
 };
-use alloy_op_evm::OpTx;
+use alloy_op_evm::{OpTx, OpTxError};
 use alloy_primitives::{Bytes, Log};
 use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest, state::StateOverride};
 use alloy_sol_types::{Panic, Revert, SolError};
 use op_revm::{OpHaltReason, OpSpecId, OpTransaction};
 use revm::{
-    context::{TxEnv, result::ExecutionResult},
+    context::{
+        TxEnv,
+        result::{EVMError, ExecutionResult, InvalidTransaction},
+    },
     database::{State, StateBuilder},
-    database_interface::WrapDatabaseRef,
+    database_interface::{WrapDatabaseRef, bal::EvmDatabaseError},
 };
 use revm_inspectors::access_list::AccessListInspector;
 
@@ -128,6 +131,14 @@ impl CallContext<'_> {
         self.limit_to_balance(&mut prepared, &mut tx)?;
         high = tx.gas_limit;
         let first = self.run(&mut prepared, tx.clone())?;
+        if let CallOutcome::Halt {
+            out_of_gas: true, ..
+        } = first
+        {
+            return Err(Error::InvalidTransaction(format!(
+                "gas required exceeds allowance ({high})"
+            )));
+        }
         if !matches!(first, CallOutcome::Success { .. }) {
             return Ok(Err(first));
         }
@@ -177,12 +188,11 @@ impl CallContext<'_> {
             tx.access_list = list.clone();
             let Prepared { env, db } = &mut prepared;
             let inspector = AccessListInspector::new(list.clone());
-            let mut evm = self.spec.factory_evm().create_evm_with_inspector(
-                &mut *db,
-                env.clone(),
-                inspector,
-            );
-            evm.transact(op_tx(tx.clone())).map_err(|e| invalid(&e))?;
+            let mut evm =
+                self.spec
+                    .factory_evm()
+                    .create_evm_with_inspector(&mut *db, env.clone(), inspector);
+            evm.transact(op_tx(tx.clone())).map_err(refused)?;
             let found = evm.inspector().access_list();
             if found == list {
                 break;
@@ -217,7 +227,9 @@ impl CallContext<'_> {
         mut request: TransactionRequest,
     ) -> Result<TxEnv> {
         if request.blob_versioned_hashes.is_some() || request.sidecar.is_some() {
-            return Err(Error::InvalidTransaction("transaction type not supported".into()));
+            return Err(Error::InvalidTransaction(
+                "transaction type not supported".into(),
+            ));
         }
         if let Some(id) = request.chain_id
             && id != self.spec.chain_id
@@ -228,45 +240,80 @@ impl CallContext<'_> {
             )));
         }
         request.gas = Some(request.gas.unwrap_or(CALL_GAS_CAP));
-        request.try_into_tx_env(env).map_err(|e| Error::InvalidTransaction(e.to_string()))
+        request
+            .try_into_tx_env(env)
+            .map_err(|e| Error::InvalidTransaction(e.to_string()))
     }
 
     /// With a fee named, the sender must be able to pay for the gas: cut the limit to that.
     fn limit_to_balance(&self, prepared: &mut Prepared<'_>, tx: &mut TxEnv) -> Result<()> {
         if tx.gas_price > 0 {
             let allowance = caller_gas_allowance(&mut prepared.db, &*tx)
-                .map_err(|e| Error::InvalidTransaction(e.to_string()))?;
+                .map_err(|_| Error::InvalidTransaction("insufficient funds for transfer".into()))?;
             tx.gas_limit = tx.gas_limit.min(allowance);
         }
         Ok(())
     }
 
     fn run(&self, prepared: &mut Prepared<'_>, tx: TxEnv) -> Result<CallOutcome> {
-        let mut evm = self.spec.factory_evm().create_evm(&mut prepared.db, prepared.env.clone());
-        let result = evm.transact(op_tx(tx)).map_err(|e| invalid(&e))?.result;
+        let mut evm = self
+            .spec
+            .factory_evm()
+            .create_evm(&mut prepared.db, prepared.env.clone());
+        let result = evm.transact(op_tx(tx)).map_err(refused)?.result;
         Ok(outcome(result))
     }
 }
 
 /// A call pays no L1 fee: it has no encoding that could go to L1.
 fn op_tx(base: TxEnv) -> OpTx {
-    OpTx(OpTransaction { base, enveloped_tx: Some(Bytes::new()), deposit: Default::default() })
+    OpTx(OpTransaction {
+        base,
+        enveloped_tx: Some(Bytes::new()),
+        deposit: Default::default(),
+    })
 }
 
-fn invalid(error: &dyn std::fmt::Display) -> Error {
-    Error::InvalidTransaction(error.to_string())
+/// The EVM's refusal in geth's words, where geth has some.
+fn refused(error: EVMError<EvmDatabaseError<Error>, OpTxError>) -> Error {
+    let error = match error {
+        EVMError::Database(EvmDatabaseError::Database(error)) => return error,
+        EVMError::Transaction(error) => error,
+        other => return Error::InvalidTransaction(other.to_string()),
+    };
+    Error::InvalidTransaction(match error.as_invalid_tx_err() {
+        Some(InvalidTransaction::LackOfFundForMaxFee { fee, balance }) => {
+            format!("insufficient funds for gas * price + value: have {balance} want {fee}")
+        }
+        Some(InvalidTransaction::GasPriceLessThanBasefee) => {
+            "max fee per gas less than block base fee".into()
+        }
+        Some(InvalidTransaction::CallGasCostMoreThanGasLimit {
+            initial_gas,
+            gas_limit,
+        }) => {
+            format!("intrinsic gas too low: gas {gas_limit}, minimum needed {initial_gas}")
+        }
+        _ => error.to_string(),
+    })
 }
 
 fn outcome(result: ExecutionResult<OpHaltReason>) -> CallOutcome {
     let gas_used = result.tx_gas_used();
     match result {
-        ExecutionResult::Success { output, logs, .. } => {
-            CallOutcome::Success { output: output.into_data(), gas_used, logs }
-        }
+        ExecutionResult::Success { output, logs, .. } => CallOutcome::Success {
+            output: output.into_data(),
+            gas_used,
+            logs,
+        },
         ExecutionResult::Revert { output, .. } => CallOutcome::Revert { output, gas_used },
         ExecutionResult::Halt { reason, .. } => {
             let reason = format!("{reason:?}");
-            CallOutcome::Halt { out_of_gas: reason.contains("OutOfGas"), reason, gas_used }
+            CallOutcome::Halt {
+                out_of_gas: reason.contains("OutOfGas"),
+                reason,
+                gas_used,
+            }
         }
     }
 }
@@ -278,5 +325,9 @@ pub fn revert_reason(output: &[u8]) -> Option<String> {
         return Some(revert.reason);
     }
     let panic = Panic::abi_decode(output).ok()?;
-    Some(panic.kind().map_or_else(|| panic.to_string(), |kind| kind.to_string()))
+    Some(
+        panic
+            .kind()
+            .map_or_else(|| panic.to_string(), |kind| kind.to_string()),
+    )
 }

@@ -110,8 +110,14 @@ impl Chain {
             proof_window: config.proof_window,
             genesis: genesis.header,
         };
-        let sequencer = config.sequencer.map(|_| Sequencer::start(maker)).transpose()?;
-        Ok(Self { handle: ChainHandle(Arc::new(shared)), sequencer })
+        let sequencer = config
+            .sequencer
+            .map(|_| Sequencer::start(maker))
+            .transpose()?;
+        Ok(Self {
+            handle: ChainHandle(Arc::new(shared)),
+            sequencer,
+        })
     }
 
     /// A handle to read and send with; cheap to clone.
@@ -258,7 +264,11 @@ impl ChainHandle {
     pub fn recent(&self, before: Option<u64>, count: usize) -> Result<Vec<ExecutedBlock>> {
         let reader = self.reader()?;
         let end = before.unwrap_or(u64::MAX).min(reader.labels()?.head + 1);
-        (0..end).rev().take(count).filter_map(|n| reader.executed(n).transpose()).collect()
+        (0..end)
+            .rev()
+            .take(count)
+            .filter_map(|n| reader.executed(n).transpose())
+            .collect()
     }
 
     /// A transaction by hash, if a block holds it.
@@ -314,7 +324,11 @@ impl ChainHandle {
     /// When the store cannot be read.
     pub fn pending_nonce(&self, address: Address) -> Result<u64> {
         let chain = self.state(BlockId::latest())?.nonce(address)?;
-        Ok(self.0.pool.pending_nonce(address).map_or(chain, |n| n.max(chain)))
+        Ok(self
+            .0
+            .pool
+            .pending_nonce(address)
+            .map_or(chain, |n| n.max(chain)))
     }
 
     /// Decodes, checks and queues a signed transaction; returns its hash.
@@ -325,14 +339,28 @@ impl ChainHandle {
         // Before recovery, which is the expensive part.
         let limit = self.0.pool.config().max_transaction_bytes;
         if encoded.len() > limit {
-            return Err(PoolError::Oversized { size: encoded.len(), limit }.into());
+            return Err(PoolError::Oversized {
+                size: encoded.len(),
+                limit,
+            }
+            .into());
         }
-        let tx = Transaction::decode(encoded)?;
-        let reader = self.reader()?;
-        let head = reader.head()?;
-        let state = reader.state(head.number)?;
-        let admission = Admission { spec: &self.0.spec, head: &head, state: &state };
-        Ok(self.0.pool.add(tx, &admission, Instant::now())?)
+        let tx = Arc::new(Transaction::decode(encoded)?);
+        loop {
+            let epoch = self.0.pool.epoch();
+            let reader = self.reader()?;
+            let head = reader.head()?;
+            let state = reader.state(head.number)?;
+            let admission = Admission {
+                spec: &self.0.spec,
+                head: &head,
+                state: &state,
+                epoch,
+            };
+            if let Some(hash) = self.0.pool.add(&tx, &admission, Instant::now())? {
+                return Ok(hash);
+            }
+        }
     }
 
     /// How full the mempool is.
@@ -373,11 +401,16 @@ impl ChainHandle {
     ) -> Result<T> {
         let reader = self.reader()?;
         let number = self.resolve(&reader, id)?;
-        let header = reader
-            .header(number)?
-            .ok_or_else(|| Error::Unknown { what: "block", id: number.to_string() })?;
+        let header = reader.header(number)?.ok_or_else(|| Error::Unknown {
+            what: "block",
+            id: number.to_string(),
+        })?;
         let state = reader.state(number)?;
-        f(CallContext { spec: &self.0.spec, header: &header, state: &state })
+        f(CallContext {
+            spec: &self.0.spec,
+            header: &header,
+            state: &state,
+        })
     }
 
     /// Logs that match a filter, within the configured limits.
@@ -391,7 +424,10 @@ impl ChainHandle {
                 let number = self.resolve(&reader, hash.into())?;
                 (number, number)
             }
-            FilterBlockOption::Range { from_block, to_block } => {
+            FilterBlockOption::Range {
+                from_block,
+                to_block,
+            } => {
                 let head = reader.labels()?.head;
                 let end = |tag: Option<BlockNumberOrTag>| match tag {
                     None => Ok(head),
@@ -458,11 +494,16 @@ impl ChainHandle {
 
 /// A transaction by hash on one snapshot.
 pub(crate) fn included(reader: &ChainReader, hash: B256) -> Result<Option<Included>> {
-    let Some((number, index)) = reader.position(hash)? else { return Ok(None) };
+    let Some((number, index)) = reader.position(hash)? else {
+        return Ok(None);
+    };
     let bad = || Error::corrupt("transaction position", hash);
     let block = reader.executed(number)?.ok_or_else(bad)?;
     if index >= block.receipts.len() {
         return Err(bad());
     }
-    Ok(Some(Included { block: Arc::new(block), index }))
+    Ok(Some(Included {
+        block: Arc::new(block),
+        index,
+    }))
 }

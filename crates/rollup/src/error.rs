@@ -85,7 +85,10 @@ impl revm::database_interface::DBErrorMarker for Error {}
 
 impl Error {
     pub(crate) fn corrupt(what: &'static str, detail: impl std::fmt::Display) -> Self {
-        Self::Corrupt { what, detail: detail.to_string() }
+        Self::Corrupt {
+            what,
+            detail: detail.to_string(),
+        }
     }
 }
 

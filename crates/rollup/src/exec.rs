@@ -9,9 +9,7 @@ use crate::{
     spec::ChainSpec,
     state::StateChanges,
 };
-use alloy_consensus::{
-    EMPTY_OMMER_ROOT_HASH, Header, TxReceipt, proofs::calculate_receipt_root,
-};
+use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, TxReceipt, proofs::calculate_receipt_root};
 use alloy_eips::{eip2718::WithEncoded, eip7685::EMPTY_REQUESTS_HASH};
 use alloy_evm::{
     EvmFactory,
@@ -107,7 +105,12 @@ pub struct Execution {
 }
 
 /// The header of a block before execution, enough to set up the EVM.
-fn draft(spec: &ChainSpec, parent: &Header, parent_hash: B256, inputs: &BlockInputs) -> Result<Header> {
+fn draft(
+    spec: &ChainSpec,
+    parent: &Header,
+    parent_hash: B256,
+    inputs: &BlockInputs,
+) -> Result<Header> {
     let header = Header {
         parent_hash,
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
@@ -150,9 +153,14 @@ where
         )));
     }
     let header = draft(spec, parent, parent_hash, inputs)?;
-    let mut db = State::builder().with_database_ref(state).with_bundle_update().build();
+    let mut db = State::builder()
+        .with_database_ref(state)
+        .with_bundle_update()
+        .build();
     let factory = spec.factory();
-    let evm = factory.evm_factory().create_evm(&mut db, spec.evm_env(&header));
+    let evm = factory
+        .evm_factory()
+        .create_evm(&mut db, spec.evm_env(&header));
     let context = OpBlockExecutionCtx {
         parent_hash,
         parent_beacon_block_root: inputs.parent_beacon_block_root,
@@ -207,7 +215,7 @@ fn classify(error: BlockExecutionError) -> Error {
 }
 
 /// Builds the header from execution, the state root and the storage root of the
-/// L2ToL1MessagePasser predeploy (which the header carries since Isthmus).
+/// `L2ToL1MessagePasser` predeploy (which the header carries since Isthmus).
 ///
 /// # Errors
 /// When the parent's fee parameters are malformed.
@@ -223,20 +231,33 @@ pub fn seal(
     let forks = spec.forks();
     let at = inputs.timestamp;
     let isthmus = spec.is_isthmus(at);
-    let encoded: Vec<_> = execution.transactions.iter().map(|tx| tx.encoded.as_ref()).collect();
+    let encoded: Vec<_> = execution
+        .transactions
+        .iter()
+        .map(|tx| tx.encoded.as_ref())
+        .collect();
     Ok(Header {
         state_root,
         transactions_root: ordered_trie_root_encoded(&encoded),
         receipts_root: calculate_receipt_root(&execution.receipts),
-        logs_bloom: execution.receipts.iter().fold(Bloom::ZERO, |all, r| all | r.bloom()),
+        logs_bloom: execution
+            .receipts
+            .iter()
+            .fold(Bloom::ZERO, |all, r| all | r.bloom()),
         gas_used: execution.gas_used,
         withdrawals_root: if isthmus {
             Some(message_passer_root)
         } else {
-            forks.is_canyon_active_at_timestamp(at).then_some(EMPTY_ROOT_HASH)
+            forks
+                .is_canyon_active_at_timestamp(at)
+                .then_some(EMPTY_ROOT_HASH)
         },
         blob_gas_used: forks.is_ecotone_active_at_timestamp(at).then(|| {
-            if spec.is_jovian(at) { execution.da_footprint } else { 0 }
+            if spec.is_jovian(at) {
+                execution.da_footprint
+            } else {
+                0
+            }
         }),
         excess_blob_gas: forks.is_ecotone_active_at_timestamp(at).then_some(0),
         requests_hash: isthmus.then_some(EMPTY_REQUESTS_HASH),

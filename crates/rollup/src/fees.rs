@@ -6,14 +6,18 @@ use alloy_primitives::U256;
 use op_revm::L1BlockInfo;
 use revm::database_interface::WrapDatabaseRef;
 
-/// The L1 fee parameters in force in a block, from the L1Block predeploy's storage. All zero on a
+/// The L1 fee parameters in force in a block, from the `L1Block` predeploy's storage. All zero on a
 /// chain without that predeploy.
 ///
 /// # Errors
 /// When the state cannot be read.
 pub fn l1_info(spec: &ChainSpec, header: &Header, state: &View) -> Result<L1BlockInfo> {
     let rules = *spec.evm_env(header).spec_id();
-    L1BlockInfo::try_fetch(&mut WrapDatabaseRef(state), U256::from(header.number), rules)
+    L1BlockInfo::try_fetch(
+        &mut WrapDatabaseRef(state),
+        U256::from(header.number),
+        rules,
+    )
 }
 
 /// The L1 data fee and the largest operator fee of an encoded transaction, wei.

@@ -52,7 +52,9 @@ impl GenesisBlock {
             )));
         }
         if genesis.number.unwrap_or_default() != 0 {
-            return Err(Error::Genesis("a genesis block above number 0 is not supported".into()));
+            return Err(Error::Genesis(
+                "a genesis block above number 0 is not supported".into(),
+            ));
         }
         let changes = allocation(genesis);
         let empty = MemoryStore::default().snapshot()?;
@@ -92,7 +94,11 @@ impl GenesisBlock {
             mix_hash: genesis.mix_hash,
             nonce: genesis.nonce.to_be_bytes().into(),
             base_fee_per_gas: Some(base_fee),
-            withdrawals_root: Some(if isthmus { message_passer_root } else { EMPTY_ROOT_HASH }),
+            withdrawals_root: Some(if isthmus {
+                message_passer_root
+            } else {
+                EMPTY_ROOT_HASH
+            }),
             blob_gas_used: Some(genesis.blob_gas_used.unwrap_or_default()),
             excess_blob_gas: Some(genesis.excess_blob_gas.unwrap_or_default()),
             parent_beacon_block_root: Some(B256::ZERO),
@@ -101,7 +107,11 @@ impl GenesisBlock {
         };
         // Reject fee parameters that would only fail when the first block is built.
         spec.next_base_fee(&header)?;
-        Ok(Self { header: header.seal_slow(), changes, tries })
+        Ok(Self {
+            header: header.seal_slow(),
+            changes,
+            tries,
+        })
     }
 }
 
@@ -124,10 +134,19 @@ fn allocation(genesis: &Genesis) -> StateChanges {
             .map(|(slot, value)| (keccak256(slot), (*value).into()))
             .collect();
         let nonce = account.nonce.unwrap_or_default();
-        let fields = AccountFields { nonce, balance: account.balance, code_hash };
-        changes
-            .accounts
-            .insert(keccak256(address), AccountChange { fields: Some(fields), wiped: false, storage });
+        let fields = AccountFields {
+            nonce,
+            balance: account.balance,
+            code_hash,
+        };
+        changes.accounts.insert(
+            keccak256(address),
+            AccountChange {
+                fields: Some(fields),
+                wiped: false,
+                storage,
+            },
+        );
     }
     changes
 }
@@ -142,7 +161,10 @@ mod tests {
     use alloy_trie::{TrieAccount, root::storage_root_unhashed};
 
     fn genesis() -> Genesis {
-        let mut genesis = Genesis { gas_limit: 60_000_000, ..Default::default() };
+        let mut genesis = Genesis {
+            gas_limit: 60_000_000,
+            ..Default::default()
+        };
         genesis.config.chain_id = 7;
         let slot = (B256::with_last_byte(1), B256::with_last_byte(2));
         genesis.alloc.insert(
@@ -162,13 +184,22 @@ mod tests {
     fn roots_match_alloy_trie_and_the_hash_is_deterministic() {
         let spec = ChainSpec::jovian_at_genesis(7);
         let block = GenesisBlock::new(&spec, &genesis()).unwrap();
-        let storage_root =
-            storage_root_unhashed([(B256::with_last_byte(1), U256::from(2))]);
+        let storage_root = storage_root_unhashed([(B256::with_last_byte(1), U256::from(2))]);
         let root = state_root_unhashed([
-            (Address::with_last_byte(1), TrieAccount { balance: U256::from(5), ..Default::default() }),
+            (
+                Address::with_last_byte(1),
+                TrieAccount {
+                    balance: U256::from(5),
+                    ..Default::default()
+                },
+            ),
             (
                 L2_TO_L1_MESSAGE_PASSER_ADDRESS,
-                TrieAccount { storage_root, code_hash: keccak256([0]), ..Default::default() },
+                TrieAccount {
+                    storage_root,
+                    code_hash: keccak256([0]),
+                    ..Default::default()
+                },
             ),
         ]);
         assert_eq!(block.header.state_root, root);
@@ -182,7 +213,10 @@ mod tests {
     fn a_foreign_chain_id_or_bad_fee_parameters_are_refused() {
         let error = GenesisBlock::new(&ChainSpec::jovian_at_genesis(8), &genesis()).unwrap_err();
         assert!(error.to_string().contains("chain id 7"), "{error}");
-        let bad = Genesis { extra_data: Bytes::from_static(&[1, 2]), ..genesis() };
+        let bad = Genesis {
+            extra_data: Bytes::from_static(&[1, 2]),
+            ..genesis()
+        };
         assert!(GenesisBlock::new(&ChainSpec::jovian_at_genesis(7), &bad).is_err());
     }
 }

@@ -1,4 +1,41 @@
-//! rollup
+//! The layer 2 in this process: an OP Stack chain with OPEN as its native coin.
+//!
+//! ```text
+//! wallet -> rpc -> pool -> sequencer -> engine (trait) -> exec -> state -> kv
+//!                                          `- embedded, or op-reth by Engine API
+//! ```
+//!
+//! The hard choice in here is the state ([`state`], [`trie`]): execution reads flat tables, the
+//! state root comes from tries that stay in memory between blocks and re-hash only what a block
+//! touched, and both land in **one** store transaction per block together with the values they
+//! replaced. So a crash leaves the last committed block, any earlier state can be read, and any
+//! block can be taken back. The price is a second copy of each value in the history tables.
+//!
+//! Execution is `op-revm` through `alloy-op-evm`, with every fork up to Jovian active at genesis;
+//! real OP Sepolia blocks reproduce their hashes through it (`tests/op_sepolia`). [`exec`],
+//! [`trie`] and [`state`] do no I/O and read no clock: they see the world through the traits
+//! [`trie::NodeSource`] and `revm::DatabaseRef`, which is what lets the same code replay a block
+//! from a witness.
+//!
+//! Deliberately absent, because there is no layer 1 behind this chain yet: L1-attributes deposits,
+//! L1 data fees (zero without the `L1Block` predeploy), batches, derivation, output proposals.
+//!
+//! # Example
+//!
+//! ```
+//! use alloy_genesis::Genesis;
+//! use openledger_rollup::{Chain, ChainConfig};
+//!
+//! let mut genesis = Genesis { gas_limit: 60_000_000, ..Default::default() };
+//! genesis.config.chain_id = 7;
+//! let mut config = ChainConfig::new(None, genesis); // in memory
+//! config.sequencer = None; // blocks by hand
+//! let chain = Chain::open(config)?;
+//! let block = chain.handle().make_block()?;
+//! assert_eq!(chain.handle().head()?.hash(), block.hash());
+//! # Ok::<(), openledger_rollup::Error>(())
+//! ```
+
 pub mod block;
 pub mod call;
 pub mod chain;
@@ -11,9 +48,9 @@ pub mod kv;
 pub mod logs;
 pub mod pool;
 pub mod reader;
+pub mod rpc;
 pub mod sequencer;
 pub mod spec;
-pub mod rpc;
 pub mod state;
 pub mod trie;
 

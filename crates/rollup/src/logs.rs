@@ -19,7 +19,10 @@ pub struct LogLimits {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { max_blocks: 100_000, max_logs: 20_000 }
+        Self {
+            max_blocks: 100_000,
+            max_logs: 20_000,
+        }
     }
 }
 
@@ -35,7 +38,9 @@ pub fn find(
     limits: LogLimits,
 ) -> Result<Vec<Log>> {
     if from > to {
-        return Err(Error::InvalidTransaction("invalid block range params".into()));
+        return Err(Error::InvalidTransaction(
+            "invalid block range params".into(),
+        ));
     }
     if to - from >= limits.max_blocks {
         return Err(Error::InvalidTransaction(format!(
@@ -45,11 +50,15 @@ pub fn find(
     }
     let mut found = Vec::new();
     for number in from..=to {
-        let Some(header) = reader.header(number)? else { break };
+        let Some(header) = reader.header(number)? else {
+            break;
+        };
         if header.logs_bloom.is_zero() || !filter.matches_bloom(header.logs_bloom) {
             continue;
         }
-        let Some(executed) = reader.executed(number)? else { break };
+        let Some(executed) = reader.executed(number)? else {
+            break;
+        };
         found.extend(matching(&executed, filter, false));
         if found.len() > limits.max_logs {
             return Err(Error::InvalidTransaction(format!(
@@ -64,7 +73,9 @@ pub fn find(
 /// The logs of one block that match; `removed` marks those of a block that is no longer canonical.
 #[must_use]
 pub fn matching(executed: &ExecutedBlock, filter: &Filter, removed: bool) -> Vec<Log> {
-    of_block(executed, removed).filter(|log| filter.matches(&log.inner)).collect()
+    of_block(executed, removed)
+        .filter(|log| filter.matches(&log.inner))
+        .collect()
 }
 
 /// All logs of a block with their positions.
@@ -72,21 +83,23 @@ pub fn of_block(executed: &ExecutedBlock, removed: bool) -> impl Iterator<Item =
     let block = &executed.block;
     let (hash, header) = (block.hash(), block.header.inner());
     let mut log_index = 0u64;
-    (0u64..).zip(block.transactions.iter().zip(&executed.receipts)).flat_map(
-        move |(index, (tx, receipt))| {
+    (0u64..)
+        .zip(block.transactions.iter().zip(&executed.receipts))
+        .flat_map(move |(index, (tx, receipt))| {
             let first = log_index;
             log_index += u64::try_from(receipt.logs().len()).unwrap_or(u64::MAX);
             let transaction = tx.hash();
-            (first..).zip(receipt.logs()).map(move |(log_index, log)| Log {
-                inner: log.clone(),
-                block_hash: Some(hash),
-                block_number: Some(header.number),
-                block_timestamp: Some(header.timestamp),
-                transaction_hash: Some(transaction),
-                transaction_index: Some(index),
-                log_index: Some(log_index),
-                removed,
-            })
-        },
-    )
+            (first..)
+                .zip(receipt.logs())
+                .map(move |(log_index, log)| Log {
+                    inner: log.clone(),
+                    block_hash: Some(hash),
+                    block_number: Some(header.number),
+                    block_timestamp: Some(header.timestamp),
+                    transaction_hash: Some(transaction),
+                    transaction_index: Some(index),
+                    log_index: Some(log_index),
+                    removed,
+                })
+        })
 }

@@ -60,7 +60,10 @@ impl ChainReader {
     }
 
     fn meta(&self, name: &[u8]) -> Result<Option<u64>> {
-        self.snapshot.get(Table::Meta, name)?.map(|v| number(&v)).transpose()
+        self.snapshot
+            .get(Table::Meta, name)?
+            .map(|v| number(&v))
+            .transpose()
     }
 
     /// Whether a genesis block was written.
@@ -89,7 +92,8 @@ impl ChainReader {
     /// When the store cannot be read.
     pub fn head(&self) -> Result<Sealed<Header>> {
         let head = self.labels()?.head;
-        self.header(head)?.ok_or_else(|| Error::corrupt("headers", format_args!("no head {head}")))
+        self.header(head)?
+            .ok_or_else(|| Error::corrupt("headers", format_args!("no head {head}")))
     }
 
     /// A header by number.
@@ -111,7 +115,10 @@ impl ChainReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn number_of(&self, hash: B256) -> Result<Option<u64>> {
-        self.snapshot.get(Table::Numbers, hash.as_slice())?.map(|v| number(&v)).transpose()
+        self.snapshot
+            .get(Table::Numbers, hash.as_slice())?
+            .map(|v| number(&v))
+            .transpose()
     }
 
     /// A block by number.
@@ -119,7 +126,9 @@ impl ChainReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn block(&self, number: u64) -> Result<Option<Block>> {
-        let Some(header) = self.header(number)? else { return Ok(None) };
+        let Some(header) = self.header(number)? else {
+            return Ok(None);
+        };
         let key = number.to_be_bytes();
         let bad = || Error::corrupt("body", number);
         let body = self.snapshot.get(Table::Bodies, &key)?.ok_or_else(bad)?;
@@ -133,7 +142,10 @@ impl ChainReader {
             .zip(senders.chunks_exact(20).map(Address::from_slice))
             .map(|(bytes, sender)| Transaction::decode_with_sender(bytes, sender).map(Arc::new))
             .collect::<Result<_>>()?;
-        Ok(Some(Block { header, transactions }))
+        Ok(Some(Block {
+            header,
+            transactions,
+        }))
     }
 
     /// The receipts of a block.
@@ -158,12 +170,17 @@ impl ChainReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn executed(&self, number: u64) -> Result<Option<ExecutedBlock>> {
-        let Some(block) = self.block(number)? else { return Ok(None) };
+        let Some(block) = self.block(number)? else {
+            return Ok(None);
+        };
         let receipts = self
             .receipts(number)?
             .filter(|r| r.len() == block.transactions.len())
             .ok_or_else(|| Error::corrupt("receipts", number))?;
-        Ok(Some(ExecutedBlock { block: Arc::new(block), receipts }))
+        Ok(Some(ExecutedBlock {
+            block: Arc::new(block),
+            receipts,
+        }))
     }
 
     /// Where a transaction is: block number and index.
@@ -171,7 +188,10 @@ impl ChainReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn position(&self, transaction: B256) -> Result<Option<(u64, usize)>> {
-        let Some(bytes) = self.snapshot.get(Table::Transactions, transaction.as_slice())? else {
+        let Some(bytes) = self
+            .snapshot
+            .get(Table::Transactions, transaction.as_slice())?
+        else {
             return Ok(None);
         };
         let (block, index) = bytes
@@ -193,7 +213,10 @@ impl ChainReader {
         let bad = || Error::corrupt("totals", number_);
         let (transactions, gas) = bytes.split_at_checked(8).ok_or_else(bad)?;
         let gas = <[u8; 16]>::try_from(gas).map_err(|_| bad())?;
-        Ok(Totals { transactions: number(transactions)?, gas_used: u128::from_be_bytes(gas) })
+        Ok(Totals {
+            transactions: number(transactions)?,
+            gas_used: u128::from_be_bytes(gas),
+        })
     }
 
     /// The state after block `number`.
@@ -203,15 +226,24 @@ impl ChainReader {
     pub fn state(&self, number: u64) -> Result<View> {
         let head = self.labels()?.head;
         if number > head {
-            return Err(Error::Unknown { what: "block", id: number.to_string() });
+            return Err(Error::Unknown {
+                what: "block",
+                id: number.to_string(),
+            });
         }
         let snapshot = Arc::clone(&self.snapshot);
-        Ok(if number == head { View::latest(snapshot) } else { View::at(snapshot, number) })
+        Ok(if number == head {
+            View::latest(snapshot)
+        } else {
+            View::at(snapshot, number)
+        })
     }
 }
 
 fn number(bytes: &[u8]) -> Result<u64> {
-    let bytes = bytes.try_into().map_err(|_| Error::corrupt("number", format_args!("{bytes:?}")))?;
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| Error::corrupt("number", format_args!("{bytes:?}")))?;
     Ok(u64::from_be_bytes(bytes))
 }
 
@@ -230,12 +262,23 @@ pub(crate) fn put_block(batch: &mut Batch, executed: &ExecutedBlock, before: Tot
     alloy_rlp::Encodable::encode(block.header.inner(), &mut header);
     batch.put(Table::Headers, key, header);
     batch.put(Table::Numbers, block.hash().as_slice(), key);
-    let bodies: Vec<Bytes> = block.transactions.iter().map(|tx| tx.encoded.clone()).collect();
+    let bodies: Vec<Bytes> = block
+        .transactions
+        .iter()
+        .map(|tx| tx.encoded.clone())
+        .collect();
     batch.put(Table::Bodies, key, alloy_rlp::encode(&bodies));
-    let senders: Vec<u8> = block.transactions.iter().flat_map(|tx| tx.sender().0.0).collect();
+    let senders: Vec<u8> = block
+        .transactions
+        .iter()
+        .flat_map(|tx| tx.sender().0.0)
+        .collect();
     batch.put(Table::Senders, key, senders);
-    let receipts: Vec<Bytes> =
-        executed.receipts.iter().map(|r| Bytes::from(r.encoded_2718())).collect();
+    let receipts: Vec<Bytes> = executed
+        .receipts
+        .iter()
+        .map(|r| Bytes::from(r.encoded_2718()))
+        .collect();
     batch.put(Table::Receipts, key, alloy_rlp::encode(&receipts));
     for (index, tx) in (0u64..).zip(&block.transactions) {
         let position = [key, index.to_be_bytes()].concat();
@@ -251,7 +294,13 @@ pub(crate) fn put_block(batch: &mut Batch, executed: &ExecutedBlock, before: Tot
 /// Removes a block.
 pub(crate) fn delete_block(batch: &mut Batch, block: &Block) {
     let key = block.number().to_be_bytes();
-    for table in [Table::Headers, Table::Bodies, Table::Senders, Table::Receipts, Table::Totals] {
+    for table in [
+        Table::Headers,
+        Table::Bodies,
+        Table::Senders,
+        Table::Receipts,
+        Table::Totals,
+    ] {
         batch.delete(table, key);
     }
     batch.delete(Table::Numbers, block.hash().as_slice());

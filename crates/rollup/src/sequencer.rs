@@ -33,9 +33,17 @@ impl Clock {
 
     /// The machine's clock.
     #[must_use]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place of this crate that reads it; callers may give another clock"
+    )]
     pub fn system() -> Self {
         // A clock set before 1970 reads as zero; timestamps rise regardless.
-        Self::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+        Self::new(|| {
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+        })
     }
 
     /// Time since the epoch.
@@ -124,7 +132,7 @@ impl BlockMaker {
             eip_1559_params: Some(B64::ZERO),
             min_base_fee: Some(self.config.min_base_fee),
         };
-        let current = ForkChoice { head: head.hash(), safe: B256::ZERO, finalized: B256::ZERO };
+        let current = ForkChoice::head_only(head.hash());
         let outcome = self.engine.fork_choice_updated(current, Some(attributes))?;
         let id = outcome.payload.ok_or_else(|| refused(&outcome.status))?;
         let block = self.engine.get_payload(id)?;
@@ -132,8 +140,16 @@ impl BlockMaker {
             PayloadStatus::Valid => {}
             status => return Err(refused(&status)),
         }
-        let label = if self.config.instant_finality { block.hash() } else { B256::ZERO };
-        let next = ForkChoice { head: block.hash(), safe: label, finalized: label };
+        let label = if self.config.instant_finality {
+            block.hash()
+        } else {
+            B256::ZERO
+        };
+        let next = ForkChoice {
+            head: block.hash(),
+            safe: label,
+            finalized: label,
+        };
         match self.engine.fork_choice_updated(next, None)?.status {
             PayloadStatus::Valid => Ok(block),
             status => Err(refused(&status)),
@@ -188,7 +204,11 @@ impl Sequencer {
             .name("sequencer".into())
             .spawn(move || run(&maker, &flag))
             .map_err(|e| Error::Database(format!("sequencer thread: {e}")))?;
-        Ok(Self { stop, pool, thread: Some(thread) })
+        Ok(Self {
+            stop,
+            pool,
+            thread: Some(thread),
+        })
     }
 
     /// Lets the block in progress finish and stops.

@@ -30,22 +30,33 @@ impl ChainSpec {
         use OpHardfork::{
             Bedrock, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian, Regolith,
         };
-        let forks = [Regolith, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian]
-            .map(|fork| (fork, ForkCondition::Timestamp(0)));
-        let forks = [(Bedrock, ForkCondition::Block(0))].into_iter().chain(forks);
-        Self::new(chain_id, BaseFeeParams::optimism_canyon(), OpChainHardforks::new(forks))
+        let forks = [
+            Regolith, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian,
+        ]
+        .map(|fork| (fork, ForkCondition::Timestamp(0)));
+        let forks = [(Bedrock, ForkCondition::Block(0))]
+            .into_iter()
+            .chain(forks);
+        Self::new(
+            chain_id,
+            BaseFeeParams::optimism_canyon(),
+            OpChainHardforks::new(forks),
+        )
     }
 
     /// A chain with given forks.
     #[must_use]
-    pub fn new(
-        chain_id: u64,
-        base_fee_params: BaseFeeParams,
-        forks: OpChainHardforks,
-    ) -> Self {
-        let factory =
-            OpBlockExecutorFactory::new(OpAlloyReceiptBuilder::default(), forks, OpEvmFactory::default());
-        Self { chain_id, base_fee_params, factory }
+    pub fn new(chain_id: u64, base_fee_params: BaseFeeParams, forks: OpChainHardforks) -> Self {
+        let factory = OpBlockExecutorFactory::new(
+            OpAlloyReceiptBuilder::default(),
+            forks,
+            OpEvmFactory::default(),
+        );
+        Self {
+            chain_id,
+            base_fee_params,
+            factory,
+        }
     }
 
     pub(crate) const fn factory(
@@ -96,7 +107,9 @@ impl ChainSpec {
             BaseFeeParams::new(u128::from(denominator), u128::from(elasticity))
         };
         let counted = if self.is_jovian(parent.timestamp) {
-            parent.gas_used.max(parent.blob_gas_used.unwrap_or_default())
+            parent
+                .gas_used
+                .max(parent.blob_gas_used.unwrap_or_default())
         } else {
             parent.gas_used
         };
@@ -140,11 +153,11 @@ impl ChainSpec {
         if !self.forks().is_holocene_active_at_timestamp(timestamp) {
             return Ok(Bytes::new());
         }
-        let params = eip_1559_params
-            .ok_or_else(|| invalid(&"eip1559Params are required since Holocene"))?;
+        let params =
+            eip_1559_params.ok_or_else(|| invalid(&"eip1559Params are required since Holocene"))?;
         if self.is_jovian(timestamp) {
-            let floor = min_base_fee
-                .ok_or_else(|| invalid(&"minBaseFee is required since Jovian"))?;
+            let floor =
+                min_base_fee.ok_or_else(|| invalid(&"minBaseFee is required since Jovian"))?;
             encode_jovian_extra_data(params, self.base_fee_params, floor).map_err(|e| invalid(&e))
         } else {
             encode_holocene_extra_data(params, self.base_fee_params).map_err(|e| invalid(&e))
@@ -173,9 +186,20 @@ mod tests {
     fn base_fee_follows_gas_and_footprint_and_stops_at_the_floor() {
         let spec = ChainSpec::jovian_at_genesis(1);
         // Elasticity 6, denominator 250: the target is 10M gas; twice the target adds 1/250.
-        assert_eq!(spec.next_base_fee(&parent(&spec, 20_000_000, 1_000_000, 0)).unwrap(), 1_004_000);
-        assert_eq!(spec.next_base_fee(&parent(&spec, 0, 1_000_000, 0)).unwrap(), 996_000);
-        assert_eq!(spec.next_base_fee(&parent(&spec, 0, 1_000_000, 999_000)).unwrap(), 999_000);
+        assert_eq!(
+            spec.next_base_fee(&parent(&spec, 20_000_000, 1_000_000, 0))
+                .unwrap(),
+            1_004_000
+        );
+        assert_eq!(
+            spec.next_base_fee(&parent(&spec, 0, 1_000_000, 0)).unwrap(),
+            996_000
+        );
+        assert_eq!(
+            spec.next_base_fee(&parent(&spec, 0, 1_000_000, 999_000))
+                .unwrap(),
+            999_000
+        );
         let mut full = parent(&spec, 0, 1_000_000, 0);
         full.blob_gas_used = Some(20_000_000);
         assert_eq!(spec.next_base_fee(&full).unwrap(), 1_004_000);

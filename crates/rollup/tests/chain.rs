@@ -42,7 +42,9 @@ fn accounts(handle: &ChainHandle) -> BTreeMap<Vec<u8>, TrieAccount> {
 }
 
 fn supply(handle: &ChainHandle) -> U256 {
-    accounts(handle).values().fold(U256::ZERO, |sum, a| sum + a.balance)
+    accounts(handle)
+        .values()
+        .fold(U256::ZERO, |sum, a| sum + a.balance)
 }
 
 /// The head's header matches the flat tables by an independent rebuild, and the stored trie nodes
@@ -51,28 +53,47 @@ fn audit(handle: &ChainHandle) {
     let reader = handle.reader().unwrap();
     let snapshot = &**reader.snapshot();
     let head = reader.head().unwrap();
-    assert_eq!(recompute_root(snapshot).unwrap(), head.state_root, "block {}", head.number);
+    assert_eq!(
+        recompute_root(snapshot).unwrap(),
+        head.state_root,
+        "block {}",
+        head.number
+    );
 
     let mut changes = StateChanges::default();
     for (key, account) in accounts(handle) {
         let storage = entries(snapshot, Table::Storage, &key)
             .into_iter()
-            .map(|(k, v)| (B256::from_slice(&k[32..]), alloy_rlp::decode_exact(&v).unwrap()))
+            .map(|(k, v)| {
+                (
+                    B256::from_slice(&k[32..]),
+                    alloy_rlp::decode_exact(&v).unwrap(),
+                )
+            })
             .collect();
         let fields = AccountFields {
             nonce: account.nonce,
             balance: account.balance,
             code_hash: account.code_hash,
         };
-        let change = AccountChange { fields: Some(fields), wiped: false, storage };
+        let change = AccountChange {
+            fields: Some(fields),
+            wiped: false,
+            storage,
+        };
         changes.accounts.insert(B256::from_slice(&key), change);
     }
     let empty = MemoryStore::default().snapshot().unwrap();
-    let tries = StateTrie::new(EMPTY_ROOT_HASH).apply(&*empty, &changes).unwrap();
+    let tries = StateTrie::new(EMPTY_ROOT_HASH)
+        .apply(&*empty, &changes)
+        .unwrap();
     let count = |nodes: &BTreeMap<_, Option<Vec<u8>>>| nodes.values().flatten().count();
     let expected =
         count(&tries.account_nodes) + tries.storage_nodes.values().map(count).sum::<usize>();
-    assert_eq!(entries(snapshot, Table::TrieNodes, &[0]).len(), count(&tries.account_nodes));
+    assert_eq!(
+        entries(snapshot, Table::TrieNodes, &[0]).len(),
+        count(&tries.account_nodes)
+    );
     assert_eq!(
         entries(snapshot, Table::TrieNodes, &[0]).len()
             + entries(snapshot, Table::TrieNodes, &[1]).len(),
@@ -81,7 +102,11 @@ fn audit(handle: &ChainHandle) {
 }
 
 fn nothing(head: B256) -> ForkChoice {
-    ForkChoice { head, safe: B256::ZERO, finalized: B256::ZERO }
+    ForkChoice {
+        head,
+        safe: B256::ZERO,
+        finalized: B256::ZERO,
+    }
 }
 
 fn attributes(handle: &ChainHandle, transactions: Vec<Bytes>) -> PayloadAttributes {
@@ -100,15 +125,21 @@ fn attributes(handle: &ChainHandle, transactions: Vec<Bytes>) -> PayloadAttribut
 }
 
 /// Builds a block on the head through the engine, without making it the head.
-fn build(handle: &ChainHandle, attributes: PayloadAttributes) -> openledger_rollup::Result<Arc<Block>> {
+fn build(
+    handle: &ChainHandle,
+    attributes: PayloadAttributes,
+) -> openledger_rollup::Result<Arc<Block>> {
     let engine = handle.engine();
-    let outcome =
-        engine.fork_choice_updated(nothing(handle.head()?.hash()), Some(attributes))?;
+    let outcome = engine.fork_choice_updated(nothing(handle.head()?.hash()), Some(attributes))?;
     engine.get_payload(outcome.payload.unwrap())
 }
 
 fn make_head(handle: &ChainHandle, hash: B256) -> PayloadStatus {
-    handle.engine().fork_choice_updated(nothing(hash), None).unwrap().status
+    handle
+        .engine()
+        .fork_choice_updated(nothing(hash), None)
+        .unwrap()
+        .status
 }
 
 #[test]
@@ -120,7 +151,9 @@ fn balances_are_conserved_and_fees_reach_their_vaults() {
         for n in 0..10u8 {
             let to = wallet((n + 1) % 10).address();
             let from = wallet(n);
-            handle.send_raw(transfer(&from, 2 * block, to, 1 + u128::from(n))).unwrap();
+            handle
+                .send_raw(transfer(&from, 2 * block, to, 1 + u128::from(n)))
+                .unwrap();
             let store = create(&from, 2 * block + 1, &deploying(&STORE_AND_LOG));
             handle.send_raw(store).unwrap();
         }
@@ -177,15 +210,34 @@ fn deposits_mint_run_first_and_fail_without_spoiling_the_block() {
     let executed = handle.block(1).unwrap().unwrap();
     let status: Vec<_> = executed.receipts.iter().map(|r| r.status()).collect();
     assert_eq!(status, [true, false, true]);
-    let nonces: Vec<_> = executed.receipts.iter().map(|r| r.deposit_nonce()).collect();
+    let nonces: Vec<_> = executed
+        .receipts
+        .iter()
+        .map(|r| r.deposit_nonce())
+        .collect();
     assert_eq!(nonces, [Some(0), Some(1), Some(2)]);
-    assert!(executed.receipts.iter().all(|r| r.deposit_receipt_version() == Some(1)));
+    assert!(
+        executed
+            .receipts
+            .iter()
+            .all(|r| r.deposit_receipt_version() == Some(1))
+    );
     assert_eq!(handle.balance(target).unwrap(), U256::from(60));
-    assert_eq!(handle.balance(Address::repeat_byte(0xd0)).unwrap(), U256::from(45));
+    assert_eq!(
+        handle.balance(Address::repeat_byte(0xd0)).unwrap(),
+        U256::from(45)
+    );
     // Deposits pay no fee; only what was minted is new.
     assert_eq!(supply(&handle), before + U256::from(105));
     let created = Address::repeat_byte(0xd0).create(2);
-    assert!(!handle.state(BlockId::latest()).unwrap().code(created).unwrap().is_empty());
+    assert!(
+        !handle
+            .state(BlockId::latest())
+            .unwrap()
+            .code(created)
+            .unwrap()
+            .is_empty()
+    );
     audit(&handle);
 }
 
@@ -195,9 +247,18 @@ fn headers_carry_what_isthmus_and_jovian_ask_for() {
     let block = handle.make_block().unwrap();
     let header = block.header.inner();
     assert_eq!(header.withdrawals_root, Some(EMPTY_ROOT_HASH));
-    assert_eq!(header.requests_hash, Some(alloy_eips::eip7685::EMPTY_REQUESTS_HASH));
-    assert_eq!((header.blob_gas_used, header.excess_blob_gas), (Some(0), Some(0)));
-    assert_eq!(header.extra_data[..], [1, 0, 0, 0, 250, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(
+        header.requests_hash,
+        Some(alloy_eips::eip7685::EMPTY_REQUESTS_HASH)
+    );
+    assert_eq!(
+        (header.blob_gas_used, header.excess_blob_gas),
+        (Some(0), Some(0))
+    );
+    assert_eq!(
+        header.extra_data[..],
+        [1, 0, 0, 0, 250, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
     assert_eq!(header.hash_slow(), block.hash());
     assert_eq!(header.parent_hash, handle.genesis().hash());
 }
@@ -207,20 +268,34 @@ fn earlier_states_stay_readable() {
     let (_chain, handle) = open(genesis());
     let from = wallet(0);
     let contract = from.address().create(0);
-    handle.send_raw(create(&from, 0, &deploying(&STORE_AND_LOG))).unwrap();
+    handle
+        .send_raw(create(&from, 0, &deploying(&STORE_AND_LOG)))
+        .unwrap();
     handle.make_block().unwrap();
     // Slot 1 takes 10, 20, .., is cleared at block 4, and set again.
     let values = [10, 20, 0, 40, 40, 60];
     for (nonce, value) in (1..).zip(values) {
-        handle.send_raw(call(&from, nonce, contract, &words(1, value))).unwrap();
+        handle
+            .send_raw(call(&from, nonce, contract, &words(1, value)))
+            .unwrap();
         handle.make_block().unwrap();
     }
     for (number, value) in (2..).zip(values) {
         let state = handle.state(BlockId::number(number)).unwrap();
-        assert_eq!(state.storage_at(contract, U256::from(1)).unwrap(), U256::from(value));
+        assert_eq!(
+            state.storage_at(contract, U256::from(1)).unwrap(),
+            U256::from(value)
+        );
         assert_eq!(state.nonce(from.address()).unwrap(), number);
     }
-    assert_eq!(handle.state(BlockId::number(0)).unwrap().code(contract).unwrap(), Bytes::new());
+    assert_eq!(
+        handle
+            .state(BlockId::number(0))
+            .unwrap()
+            .code(contract)
+            .unwrap(),
+        Bytes::new()
+    );
     assert!(handle.state(BlockId::number(99)).is_err());
     audit(&handle);
 }
@@ -233,18 +308,31 @@ fn the_longer_branch_wins_and_can_lose_again() {
     let mut events = ours.subscribe();
     let mut own = Vec::new();
     for (handle, count, salt) in [(&ours, 3u64, 1u64), (&theirs, 5, 100)] {
-        handle.send_raw(create(&wallet(0), 0, &deploying(&STORE_AND_LOG))).unwrap();
+        handle
+            .send_raw(create(&wallet(0), 0, &deploying(&STORE_AND_LOG)))
+            .unwrap();
         for nonce in 1..=count {
-            handle.send_raw(call(&wallet(0), nonce, contract, &words(nonce, nonce * salt))).unwrap();
+            handle
+                .send_raw(call(
+                    &wallet(0),
+                    nonce,
+                    contract,
+                    &words(nonce, nonce * salt),
+                ))
+                .unwrap();
             let to = Address::repeat_byte(u8::try_from(nonce + salt).unwrap());
-            handle.send_raw(transfer(&wallet(1), nonce - 1, to, 5)).unwrap();
+            handle
+                .send_raw(transfer(&wallet(1), nonce - 1, to, 5))
+                .unwrap();
             let block = handle.make_block().unwrap();
             if salt == 1 {
                 own.push(block);
             }
         }
     }
-    let branch: Vec<_> = (1..=5).map(|n| theirs.block(n).unwrap().unwrap().block).collect();
+    let branch: Vec<_> = (1..=5)
+        .map(|n| theirs.block(n).unwrap().unwrap().block)
+        .collect();
     let status = |block: &Arc<Block>| ours.engine().new_payload(Arc::clone(block)).unwrap();
     // The last one first: its parent is not known.
     assert_eq!(status(&branch[4]), PayloadStatus::Syncing);
@@ -264,39 +352,65 @@ fn the_longer_branch_wins_and_can_lose_again() {
             ChainEvent::Reverted(b) => (b.block.number(), false),
         })
         .collect();
-    let expected: Vec<_> = [(1, true), (2, true), (3, true), (3, false), (2, false), (1, false)]
-        .into_iter()
-        .chain((1..=5).map(|n| (n, true)))
-        .collect();
+    let expected: Vec<_> = [
+        (1, true),
+        (2, true),
+        (3, true),
+        (3, false),
+        (2, false),
+        (1, false),
+    ]
+    .into_iter()
+    .chain((1..=5).map(|n| (n, true)))
+    .collect();
     assert_eq!(seen, expected);
 
     // Back to our own three blocks, then one of them, then the genesis block.
     assert_eq!(make_head(&ours, own[2].hash()), PayloadStatus::Valid);
     assert_eq!(ours.head().unwrap().hash(), own[2].hash());
-    assert!(ours.included(branch[0].transactions[1].hash()).unwrap().is_none());
+    assert!(
+        ours.included(branch[0].transactions[1].hash())
+            .unwrap()
+            .is_none()
+    );
     audit(&ours);
     assert_eq!(make_head(&ours, own[0].hash()), PayloadStatus::Valid);
     audit(&ours);
-    assert_eq!(make_head(&ours, ours.genesis().hash()), PayloadStatus::Valid);
+    assert_eq!(
+        make_head(&ours, ours.genesis().hash()),
+        PayloadStatus::Valid
+    );
     assert_eq!(supply(&ours), U256::from(10_000 * ETHER));
     audit(&ours);
     // What was reverted is pending again and gets into the next block.
     let block = ours.make_block().unwrap();
-    assert!(block.transactions.len() >= 2, "{}", block.transactions.len());
+    assert!(
+        block.transactions.len() >= 2,
+        "{}",
+        block.transactions.len()
+    );
     audit(&ours);
 }
 
 #[test]
 fn wrong_blocks_are_refused_with_the_field_that_is_wrong() {
     let (_chain, handle) = open(genesis());
-    handle.send_raw(transfer(&wallet(0), 0, wallet(1).address(), 1)).unwrap();
+    handle
+        .send_raw(transfer(&wallet(0), 0, wallet(1).address(), 1))
+        .unwrap();
     let good = handle.make_block().unwrap();
-    assert_eq!(make_head(&handle, handle.genesis().hash()), PayloadStatus::Valid);
+    assert_eq!(
+        make_head(&handle, handle.genesis().hash()),
+        PayloadStatus::Valid
+    );
 
     let tampered = |change: &dyn Fn(&mut alloy_consensus::Header)| {
         let mut header = good.header.inner().clone();
         change(&mut header);
-        let block = Block { header: header.seal_slow(), transactions: good.transactions.clone() };
+        let block = Block {
+            header: header.seal_slow(),
+            transactions: good.transactions.clone(),
+        };
         handle.engine().new_payload(Arc::new(block)).unwrap()
     };
     let check = |status: PayloadStatus, words: &str| match status {
@@ -305,10 +419,19 @@ fn wrong_blocks_are_refused_with_the_field_that_is_wrong() {
     };
     check(tampered(&|h| h.state_root = B256::ZERO), "state_root");
     check(tampered(&|h| h.receipts_root = B256::ZERO), "receipts_root");
-    check(tampered(&|h| h.transactions_root = B256::ZERO), "transactions_root");
+    check(
+        tampered(&|h| h.transactions_root = B256::ZERO),
+        "transactions_root",
+    );
     check(tampered(&|h| h.gas_used += 1), "gas_used");
-    check(tampered(&|h| h.base_fee_per_gas = Some(1)), "base_fee_per_gas");
-    check(tampered(&|h| h.withdrawals_root = Some(B256::ZERO)), "withdrawals_root");
+    check(
+        tampered(&|h| h.base_fee_per_gas = Some(1)),
+        "base_fee_per_gas",
+    );
+    check(
+        tampered(&|h| h.withdrawals_root = Some(B256::ZERO)),
+        "withdrawals_root",
+    );
     check(tampered(&|h| h.timestamp = GENESIS_TIME), "timestamp");
     check(tampered(&|h| h.number = 7), "number");
     check(tampered(&|h| h.extra_data = Bytes::new()), "extra data");
@@ -319,9 +442,15 @@ fn wrong_blocks_are_refused_with_the_field_that_is_wrong() {
         header: alloy_consensus::Sealed::new_unchecked(unsealed, good.hash()),
         transactions: good.transactions.clone(),
     };
-    check(handle.engine().new_payload(Arc::new(block)).unwrap(), "hash");
+    check(
+        handle.engine().new_payload(Arc::new(block)).unwrap(),
+        "hash",
+    );
     // None of that left a trace.
-    assert_eq!(handle.engine().new_payload(Arc::clone(&good)).unwrap(), PayloadStatus::Valid);
+    assert_eq!(
+        handle.engine().new_payload(Arc::clone(&good)).unwrap(),
+        PayloadStatus::Valid
+    );
     assert_eq!(make_head(&handle, good.hash()), PayloadStatus::Valid);
     audit(&handle);
 }
@@ -330,20 +459,32 @@ fn wrong_blocks_are_refused_with_the_field_that_is_wrong() {
 fn a_bad_block_in_a_branch_leaves_the_old_head() {
     let (_a, ours) = open(genesis());
     let (_b, theirs) = open(genesis());
-    ours.send_raw(transfer(&wallet(1), 0, wallet(2).address(), 9)).unwrap();
+    ours.send_raw(transfer(&wallet(1), 0, wallet(2).address(), 9))
+        .unwrap();
     let head = ours.make_block().unwrap();
     theirs.make_block().unwrap();
-    theirs.send_raw(transfer(&wallet(0), 0, wallet(1).address(), 1)).unwrap();
+    theirs
+        .send_raw(transfer(&wallet(0), 0, wallet(1).address(), 1))
+        .unwrap();
     theirs.make_block().unwrap();
     let first = theirs.block(1).unwrap().unwrap().block;
     let second = theirs.block(2).unwrap().unwrap().block;
     let mut header = second.header.inner().clone();
     header.state_root = B256::repeat_byte(1);
-    let bad = Block { header: header.seal_slow(), transactions: second.transactions.clone() };
+    let bad = Block {
+        header: header.seal_slow(),
+        transactions: second.transactions.clone(),
+    };
     let bad = Arc::new(bad);
     ours.engine().new_payload(first).unwrap();
-    assert_eq!(ours.engine().new_payload(Arc::clone(&bad)).unwrap(), PayloadStatus::Accepted);
-    assert!(matches!(make_head(&ours, bad.hash()), PayloadStatus::Invalid { .. }));
+    assert_eq!(
+        ours.engine().new_payload(Arc::clone(&bad)).unwrap(),
+        PayloadStatus::Accepted
+    );
+    assert!(matches!(
+        make_head(&ours, bad.hash()),
+        PayloadStatus::Invalid { .. }
+    ));
     assert_eq!(ours.head().unwrap().hash(), head.hash());
     audit(&ours);
 }
@@ -352,15 +493,33 @@ fn a_bad_block_in_a_branch_leaves_the_old_head() {
 fn attributes_and_labels_are_checked() {
     let (_chain, handle) = open(genesis());
     let engine = handle.engine();
-    let late = PayloadAttributes { timestamp: GENESIS_TIME, ..attributes(&handle, vec![]) };
-    assert!(matches!(build(&handle, late), Err(Error::InvalidAttributes(_))));
-    let lacking = PayloadAttributes { min_base_fee: None, ..attributes(&handle, vec![]) };
-    assert!(matches!(build(&handle, lacking), Err(Error::InvalidAttributes(_))));
+    let late = PayloadAttributes {
+        timestamp: GENESIS_TIME,
+        ..attributes(&handle, vec![])
+    };
+    assert!(matches!(
+        build(&handle, late),
+        Err(Error::InvalidAttributes(_))
+    ));
+    let lacking = PayloadAttributes {
+        min_base_fee: None,
+        ..attributes(&handle, vec![])
+    };
+    assert!(matches!(
+        build(&handle, lacking),
+        Err(Error::InvalidAttributes(_))
+    ));
     let bad = attributes(&handle, vec![Bytes::from_static(&[1])]);
-    assert!(matches!(build(&handle, bad), Err(Error::InvalidTransaction(_))));
+    assert!(matches!(
+        build(&handle, bad),
+        Err(Error::InvalidTransaction(_))
+    ));
     let poor = attributes(&handle, vec![transfer(&wallet(99), 0, Address::ZERO, 1)]);
     assert!(matches!(build(&handle, poor), Err(Error::InvalidBlock(_))));
-    let unknown = ForkChoice { safe: B256::repeat_byte(3), ..nothing(handle.genesis().hash()) };
+    let unknown = ForkChoice {
+        safe: B256::repeat_byte(3),
+        ..nothing(handle.genesis().hash())
+    };
     assert!(engine.fork_choice_updated(unknown, None).is_err());
     handle.make_block().unwrap();
     let labels = handle.labels().unwrap();
@@ -373,7 +532,9 @@ fn a_restart_resumes_and_a_foreign_directory_is_refused() {
     let path = || Some(dir.path().to_path_buf());
     let chain = Chain::open(manual(path(), genesis())).unwrap();
     let handle = chain.handle();
-    handle.send_raw(transfer(&wallet(0), 0, wallet(1).address(), 7)).unwrap();
+    handle
+        .send_raw(transfer(&wallet(0), 0, wallet(1).address(), 7))
+        .unwrap();
     let head = handle.make_block().unwrap();
     let error = Chain::open(manual(path(), genesis())).unwrap_err();
     assert!(matches!(error, Error::Database(_)), "{error}");
@@ -388,7 +549,9 @@ fn a_restart_resumes_and_a_foreign_directory_is_refused() {
     let handle = chain.handle();
     assert_eq!(handle.head().unwrap().hash(), head.hash());
     assert_eq!(handle.pending_nonce(wallet(0).address()).unwrap(), 1);
-    handle.send_raw(transfer(&wallet(0), 1, wallet(1).address(), 7)).unwrap();
+    handle
+        .send_raw(transfer(&wallet(0), 1, wallet(1).address(), 7))
+        .unwrap();
     assert_eq!(handle.make_block().unwrap().transactions.len(), 1);
     audit(&handle);
 }
@@ -398,21 +561,32 @@ fn the_sequencer_works_at_once_and_timestamps_rise() {
     let clock = TestClock::new();
     let mut config = manual(None, genesis());
     config.clock = clock.clock();
-    config.sequencer =
-        Some(SequencerConfig { max_lead: 10, empty_blocks: false, ..Default::default() });
+    config.sequencer = Some(SequencerConfig {
+        max_lead: 10,
+        empty_blocks: false,
+        ..Default::default()
+    });
     let chain = Chain::open(config).unwrap();
     let handle = chain.handle();
     let mut events = handle.subscribe();
     // The clock stands still: six blocks in the same second, each a second later by its header.
     for nonce in 0..6 {
-        handle.send_raw(transfer(&wallet(0), nonce, wallet(1).address(), 1)).unwrap();
-        let ChainEvent::Committed(made) = events.blocking_recv().unwrap() else { panic!() };
+        handle
+            .send_raw(transfer(&wallet(0), nonce, wallet(1).address(), 1))
+            .unwrap();
+        let ChainEvent::Committed(made) = events.blocking_recv().unwrap() else {
+            panic!()
+        };
         assert_eq!(made.block.transactions[0].envelope().nonce(), nonce);
         assert_eq!(made.block.header.timestamp, GENESIS_TIME + 1 + nonce);
     }
     clock.advance(100);
-    handle.send_raw(transfer(&wallet(0), 6, wallet(1).address(), 1)).unwrap();
-    let ChainEvent::Committed(made) = events.blocking_recv().unwrap() else { panic!() };
+    handle
+        .send_raw(transfer(&wallet(0), 6, wallet(1).address(), 1))
+        .unwrap();
+    let ChainEvent::Committed(made) = events.blocking_recv().unwrap() else {
+        panic!()
+    };
     assert_eq!(made.block.header.timestamp, GENESIS_TIME + 100);
     chain.shutdown();
     assert_eq!(handle.head().unwrap().number, 7);

@@ -2,7 +2,11 @@
 //!
 //! The test binary starts itself as the writer. The writer prints each block after committing it;
 //! what was printed must be there after the kill, and the tables must agree with the header.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests; the pipe is the protocol")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests; the pipe is the protocol"
+)]
 
 mod common;
 
@@ -20,7 +24,9 @@ const DIR: &str = "OPENLEDGER_KILL_TEST_DIR";
 /// Writes blocks until it is killed; does nothing as part of a normal test run.
 #[test]
 fn writer() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
+    let Some(dir) = std::env::var_os(DIR) else {
+        return;
+    };
     let chain = Chain::open(manual(Some(PathBuf::from(dir)), genesis())).unwrap();
     let handle = chain.handle();
     let contract = wallet(0).address().create(0);
@@ -75,7 +81,10 @@ fn run_and_kill(dir: &Path, blocks: u64, extra: Duration) -> Option<(u64, String
     };
     let mut seen = 0;
     while seen < blocks {
-        let line = lines.next().expect("the writer runs until it is killed").unwrap();
+        let line = lines
+            .next()
+            .expect("the writer runs until it is killed")
+            .unwrap();
         seen += u64::from(see(line));
     }
     let start = Instant::now();
@@ -109,15 +118,24 @@ fn what_was_acknowledged_survives_and_agrees_with_its_header() {
         let head = reader.head().unwrap();
         if let Some((number, hash)) = printed {
             let kept = reader.header(number).unwrap().unwrap_or_else(|| {
-                panic!("round {round}: block {number} was acknowledged, the head is {}", head.number)
+                panic!(
+                    "round {round}: block {number} was acknowledged, the head is {}",
+                    head.number
+                )
             });
             assert_eq!(kept.hash().to_string(), hash);
         }
         assert!(head.number >= height, "round {round}");
         height = head.number;
-        assert_eq!(recompute_root(&**reader.snapshot()).unwrap(), head.state_root);
+        assert_eq!(
+            recompute_root(&**reader.snapshot()).unwrap(),
+            head.state_root
+        );
         let block = reader.executed(head.number).unwrap().unwrap();
-        assert_eq!(reader.totals(head.number).unwrap().transactions, 2 * head.number);
+        assert_eq!(
+            reader.totals(head.number).unwrap().transactions,
+            2 * head.number
+        );
         for tx in &block.block.transactions {
             assert!(handle.included(tx.hash()).unwrap().is_some());
         }

@@ -22,7 +22,7 @@ use alloy_primitives::{B256, keccak256};
 use alloy_trie::EMPTY_ROOT_HASH;
 use op_alloy_consensus::L2_TO_L1_MESSAGE_PASSER_ADDRESS;
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -89,8 +89,14 @@ impl EmbeddedEngine {
                 return Err(Error::GenesisMismatch { found, expected });
             }
         } else {
-            let block = Block { header: genesis.header.clone(), transactions: Vec::new() };
-            let executed = ExecutedBlock { block: Arc::new(block), receipts: Vec::new() };
+            let block = Block {
+                header: genesis.header.clone(),
+                transactions: Vec::new(),
+            };
+            let executed = ExecutedBlock {
+                block: Arc::new(block),
+                receipts: Vec::new(),
+            };
             let mut batch = Batch::default();
             reader::put_block(&mut batch, &executed, Totals::default());
             state::append(&mut batch, &*snapshot, 0, &genesis.changes, &genesis.tries)?;
@@ -105,7 +111,13 @@ impl EmbeddedEngine {
             candidates: HashMap::new(),
             side: VecDeque::new(),
         };
-        Ok(Self { spec, store, pool, events, inner: Mutex::new(inner) })
+        Ok(Self {
+            spec,
+            store,
+            pool,
+            events,
+            inner: Mutex::new(inner),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -150,14 +162,22 @@ impl EmbeddedEngine {
     ) -> Arc<Block> {
         let hash = header.hash();
         inner.trie_at = hash;
-        let block = Arc::new(Block { header, transactions: execution.transactions });
-        let executed =
-            Arc::new(ExecutedBlock { block: Arc::clone(&block), receipts: execution.receipts });
+        let block = Arc::new(Block {
+            header,
+            transactions: execution.transactions,
+        });
+        let executed = Arc::new(ExecutedBlock {
+            block: Arc::clone(&block),
+            receipts: execution.receipts,
+        });
         if inner.candidates.len() >= JOBS {
             inner.candidates.clear();
         }
-        let candidate =
-            Candidate { executed, changes: Arc::new(execution.changes), tries: Arc::new(tries) };
+        let candidate = Candidate {
+            executed,
+            changes: Arc::new(execution.changes),
+            tries: Arc::new(tries),
+        };
         inner.candidates.insert(hash, candidate);
         block
     }
@@ -166,7 +186,10 @@ impl EmbeddedEngine {
         let reader = self.reader()?;
         let parent = reader.head()?;
         if parent.hash() != job.parent {
-            return Err(Error::Unknown { what: "payload parent", id: job.parent.to_string() });
+            return Err(Error::Unknown {
+                what: "payload parent",
+                id: job.parent.to_string(),
+            });
         }
         let attributes = &job.attributes;
         let inputs = BlockInputs {
@@ -195,12 +218,14 @@ impl EmbeddedEngine {
         };
         let view = View::latest(Arc::clone(reader.snapshot()));
         let hash = parent.hash();
-        let execution =
-            exec::execute(&self.spec, &parent, hash, &inputs, view, &forced, candidates)?;
+        let execution = exec::execute(
+            &self.spec, &parent, hash, &inputs, view, &forced, candidates,
+        )?;
         let (tries, passer) =
             Self::roots(inner, &**reader.snapshot(), &parent, &execution.changes)?;
-        let header =
-            exec::seal(&self.spec, &parent, hash, &inputs, &execution, tries.root, passer)?;
+        let header = exec::seal(
+            &self.spec, &parent, hash, &inputs, &execution, tries.root, passer,
+        )?;
         Ok(Self::keep(inner, header.seal_slow(), execution, tries))
     }
 
@@ -230,9 +255,10 @@ impl EmbeddedEngine {
         let (tries, passer) =
             Self::roots(inner, &**reader.snapshot(), &parent, &execution.changes)?;
         let hash = parent.hash();
-        let header =
-            exec::seal(&self.spec, &parent, hash, &inputs, &execution, tries.root, passer)?
-                .seal_slow();
+        let header = exec::seal(
+            &self.spec, &parent, hash, &inputs, &execution, tries.root, passer,
+        )?
+        .seal_slow();
         if header.hash() != block.hash() {
             let reason = difference(&block.header, &header);
             return Ok(PayloadStatus::Invalid { reason });
@@ -241,16 +267,22 @@ impl EmbeddedEngine {
         Ok(PayloadStatus::Valid)
     }
 
-    /// Makes an executed block the head: one store transaction.
-    fn commit(&self, inner: &mut Inner, candidate: &Candidate) -> Result<()> {
+    /// Makes an executed block the head: one store transaction, labels included.
+    fn commit(&self, inner: &mut Inner, candidate: &Candidate, wanted: ForkChoice) -> Result<()> {
         let reader = self.reader()?;
         let block = &candidate.executed.block;
-        let labels = Labels { head: block.number(), ..reader.labels()? };
+        let labels = labels(&reader, wanted, Some(block))?;
         let before = reader.totals(block.number().saturating_sub(1))?;
         let mut batch = Batch::default();
         reader::put_block(&mut batch, &candidate.executed, before);
         let snapshot = &**reader.snapshot();
-        state::append(&mut batch, snapshot, block.number(), &candidate.changes, &candidate.tries)?;
+        state::append(
+            &mut batch,
+            snapshot,
+            block.number(),
+            &candidate.changes,
+            &candidate.tries,
+        )?;
         reader::put_labels(&mut batch, labels);
         self.store.commit(batch)?;
         inner.candidates.clear();
@@ -258,9 +290,11 @@ impl EmbeddedEngine {
         if inner.trie_at == block.hash() {
             inner.trie.prune();
         }
-        self.follow(block, true)?;
+        self.follow(&candidate.changes)?;
         // No receiver is fine: nobody subscribed.
-        let _ = self.events.send(ChainEvent::Committed(Arc::clone(&candidate.executed)));
+        let _ = self
+            .events
+            .send(ChainEvent::Committed(Arc::clone(&candidate.executed)));
         Ok(())
     }
 
@@ -270,10 +304,14 @@ impl EmbeddedEngine {
         let snapshot = &**reader.snapshot();
         let labels = reader.labels()?;
         let missing = |number| Error::corrupt("blocks", format_args!("block {number} is missing"));
-        let executed = reader.executed(labels.head)?.ok_or_else(|| missing(labels.head))?;
+        let executed = reader
+            .executed(labels.head)?
+            .ok_or_else(|| missing(labels.head))?;
         let block = Arc::clone(&executed.block);
         let Some(number) = block.number().checked_sub(1) else {
-            return Err(Error::InvalidBlock("the genesis block cannot be reverted".into()));
+            return Err(Error::InvalidBlock(
+                "the genesis block cannot be reverted".into(),
+            ));
         };
         let parent = reader.header(number)?.ok_or_else(|| missing(number))?;
         let mut batch = Batch::default();
@@ -299,28 +337,34 @@ impl EmbeddedEngine {
         inner.trie_at = parent.hash();
         inner.candidates.clear();
         inner.jobs.clear();
-        self.follow(&block, false)?;
+        self.follow(&changes)?;
+        self.give_back(&block)?;
         Self::set_aside(inner, Arc::clone(&block));
         let _ = self.events.send(ChainEvent::Reverted(Arc::new(executed)));
         Ok(block)
     }
 
-    /// Tells the pool the senders' nonces; after a revert also gives transactions back.
-    fn follow(&self, block: &Block, committed: bool) -> Result<()> {
+    /// Tells the pool the next nonces of its senders whose accounts changed.
+    fn follow(&self, changes: &StateChanges) -> Result<()> {
         let state = View::latest(self.store.snapshot()?);
-        let now = Instant::now();
-        let senders: BTreeSet<_> = block.transactions.iter().map(|tx| tx.sender()).collect();
-        let nonces = senders
+        let nonces = self
+            .pool
+            .affected(|hashed| changes.accounts.contains_key(hashed))
             .into_iter()
             .map(|sender| Ok((sender, state.nonce(sender)?)))
             .collect::<Result<Vec<_>>>()?;
-        self.pool.advance(nonces, now);
-        if !committed {
-            for tx in block.transactions.iter().filter(|tx| !tx.is_deposit()) {
-                let account = state.account(tx.sender())?.unwrap_or_default();
-                if tx.envelope().nonce() >= account.nonce {
-                    self.pool.reinsert(tx, account.nonce, account.balance, now);
-                }
+        self.pool.advance(nonces, Instant::now());
+        Ok(())
+    }
+
+    /// Gives the transactions of a reverted block back to the pool.
+    fn give_back(&self, block: &Block) -> Result<()> {
+        let state = View::latest(self.store.snapshot()?);
+        for tx in block.transactions.iter().filter(|tx| !tx.is_deposit()) {
+            let account = state.account(tx.sender())?.unwrap_or_default();
+            if tx.envelope().nonce() >= account.nonce {
+                self.pool
+                    .reinsert(tx, account.nonce, account.balance, Instant::now());
             }
         }
         Ok(())
@@ -378,52 +422,64 @@ impl EmbeddedEngine {
             }
             let candidate = inner.candidates.get(&block.hash()).cloned();
             let candidate = candidate.expect("validate keeps what it finds valid");
-            self.commit(inner, &candidate)?;
+            // Labels follow once the whole branch is in.
+            let unchanged = ForkChoice::head_only(block.hash());
+            self.commit(inner, &candidate, unchanged)?;
         }
         Ok(PayloadStatus::Valid)
     }
 
-    fn make_head(&self, inner: &mut Inner, target: B256) -> Result<PayloadStatus> {
+    fn make_head(&self, inner: &mut Inner, wanted: ForkChoice) -> Result<PayloadStatus> {
         let reader = self.reader()?;
-        if reader.head()?.hash() == target {
+        if reader.head()?.hash() == wanted.head {
             return Ok(PayloadStatus::Valid);
         }
-        if let Some(candidate) = inner.candidates.get(&target).cloned() {
-            self.commit(inner, &candidate)?;
+        if let Some(candidate) = inner.candidates.get(&wanted.head).cloned() {
+            self.commit(inner, &candidate, wanted)?;
             return Ok(PayloadStatus::Valid);
         }
-        self.switch(inner, target)
+        self.switch(inner, wanted.head)
     }
 
-    fn label(&self, state: ForkChoice) -> Result<()> {
+    fn label(&self, wanted: ForkChoice) -> Result<()> {
         let reader = self.reader()?;
-        let now = reader.labels()?;
-        let number = |hash: B256, current: u64| {
-            if hash.is_zero() {
-                return Ok(current);
-            }
-            reader
-                .number_of(hash)?
-                .ok_or_else(|| Error::Unknown { what: "canonical block", id: hash.to_string() })
-        };
-        let labels = Labels {
-            head: now.head,
-            safe: number(state.safe, now.safe)?,
-            finalized: number(state.finalized, now.finalized)?,
-        };
-        if labels == now {
+        let labels = labels(&reader, wanted, None)?;
+        if labels == reader.labels()? {
             return Ok(());
-        }
-        if labels.finalized > labels.safe {
-            return Err(Error::InvalidAttributes(format!(
-                "finalized block {} is above the safe block {}",
-                labels.finalized, labels.safe
-            )));
         }
         let mut batch = Batch::default();
         reader::put_labels(&mut batch, labels);
         self.store.commit(batch)
     }
+}
+
+/// The labels that a fork choice asks for; `new` is the head about to be committed, if any.
+fn labels(reader: &ChainReader, wanted: ForkChoice, new: Option<&Block>) -> Result<Labels> {
+    let now = reader.labels()?;
+    let number = |hash: B256, current: u64| {
+        if hash.is_zero() {
+            return Ok(current);
+        }
+        if let Some(block) = new.filter(|block| block.hash() == hash) {
+            return Ok(block.number());
+        }
+        reader.number_of(hash)?.ok_or_else(|| Error::Unknown {
+            what: "canonical block",
+            id: hash.to_string(),
+        })
+    };
+    let labels = Labels {
+        head: new.map_or(now.head, Block::number),
+        safe: number(wanted.safe, now.safe)?,
+        finalized: number(wanted.finalized, now.finalized)?,
+    };
+    if labels.finalized > labels.safe {
+        return Err(Error::InvalidAttributes(format!(
+            "finalized block {} is above the safe block {}",
+            labels.finalized, labels.safe
+        )));
+    }
+    Ok(labels)
 }
 
 impl Engine for EmbeddedEngine {
@@ -433,9 +489,12 @@ impl Engine for EmbeddedEngine {
         attributes: Option<PayloadAttributes>,
     ) -> Result<ForkChoiceOutcome> {
         let mut inner = self.lock();
-        let status = self.make_head(&mut inner, state.head)?;
+        let status = self.make_head(&mut inner, state)?;
         if status != PayloadStatus::Valid {
-            return Ok(ForkChoiceOutcome { status, payload: None });
+            return Ok(ForkChoiceOutcome {
+                status,
+                payload: None,
+            });
         }
         self.label(state)?;
         let payload = match attributes {
@@ -452,7 +511,14 @@ impl Engine for EmbeddedEngine {
                 if inner.jobs.len() >= JOBS {
                     inner.jobs.clear();
                 }
-                inner.jobs.insert(id, Job { parent: state.head, attributes, built: None });
+                inner.jobs.insert(
+                    id,
+                    Job {
+                        parent: state.head,
+                        attributes,
+                        built: None,
+                    },
+                );
                 Some(id)
             }
         };
@@ -461,20 +527,31 @@ impl Engine for EmbeddedEngine {
 
     fn get_payload(&self, id: PayloadId) -> Result<Arc<Block>> {
         let mut inner = self.lock();
-        let unknown = || Error::Unknown { what: "payload", id: id.to_string() };
+        let unknown = || Error::Unknown {
+            what: "payload",
+            id: id.to_string(),
+        };
         let job = inner.jobs.remove(&id).ok_or_else(unknown)?;
         let block = match &job.built {
             Some(block) => Arc::clone(block),
             None => self.build(&mut inner, &job)?,
         };
-        inner.jobs.insert(id, Job { built: Some(Arc::clone(&block)), ..job });
+        inner.jobs.insert(
+            id,
+            Job {
+                built: Some(Arc::clone(&block)),
+                ..job
+            },
+        );
         Ok(block)
     }
 
     fn new_payload(&self, block: Arc<Block>) -> Result<PayloadStatus> {
         let mut inner = self.lock();
         if block.header.hash() != block.header.inner().hash_slow() {
-            return Ok(PayloadStatus::Invalid { reason: "block hash does not match".into() });
+            return Ok(PayloadStatus::Invalid {
+                reason: "block hash does not match".into(),
+            });
         }
         let reader = self.reader()?;
         if reader.number_of(block.hash())?.is_some() {
@@ -484,10 +561,14 @@ impl Engine for EmbeddedEngine {
             return self.validate(&mut inner, &block);
         }
         let parent = block.header.parent_hash;
-        let known = reader.number_of(parent)?.is_some()
-            || inner.side.iter().any(|b| b.hash() == parent);
+        let known =
+            reader.number_of(parent)?.is_some() || inner.side.iter().any(|b| b.hash() == parent);
         Self::set_aside(&mut inner, block);
-        Ok(if known { PayloadStatus::Accepted } else { PayloadStatus::Syncing })
+        Ok(if known {
+            PayloadStatus::Accepted
+        } else {
+            PayloadStatus::Syncing
+        })
     }
 }
 

@@ -4,8 +4,6 @@
 //! external op-reth reached over the Engine API can take the embedded engine's place.
 
 mod embedded;
-#[cfg(test)]
-mod tests;
 
 pub use embedded::EmbeddedEngine;
 
@@ -71,6 +69,18 @@ pub struct ForkChoice {
     pub safe: B256,
     /// The block that L1 has finalized; zero leaves it as it is.
     pub finalized: B256,
+}
+
+impl ForkChoice {
+    /// Only the head; the other labels stay.
+    #[must_use]
+    pub const fn head_only(head: B256) -> Self {
+        Self {
+            head,
+            safe: B256::ZERO,
+            finalized: B256::ZERO,
+        }
+    }
 }
 
 /// What the engine thinks of a block.

@@ -3,8 +3,7 @@
 use super::{Batch, Snapshot, Store, Table, Visitor};
 use crate::error::{Error, Result};
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase,
-    TableDefinition,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition,
 };
 use std::{
     fmt,
@@ -39,8 +38,10 @@ impl DiskStore {
     /// # Errors
     /// When the directory cannot be made, or the file is locked by another process or damaged.
     pub fn open(dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| Error::DataDir { path: dir.to_path_buf(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| Error::DataDir {
+            path: dir.to_path_buf(),
+            source,
+        })?;
         let path = dir.join("chain.redb");
         let db = Database::builder()
             // Half for reads, half for dirty pages; the working set of a dev chain fits.
@@ -65,7 +66,10 @@ impl DiskStore {
 impl Store for DiskStore {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
         let tx = self.db.begin_read().map_err(db)?;
-        Ok(Arc::new(DiskSnapshot { tx, tables: Default::default() }))
+        Ok(Arc::new(DiskSnapshot {
+            tx,
+            tables: Default::default(),
+        }))
     }
 
     fn commit(&self, batch: Batch) -> Result<()> {
@@ -113,7 +117,11 @@ impl DiskSnapshot {
 
 impl Snapshot for DiskSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.table(table)?.get(key).map_err(db)?.map(|v| v.value().to_vec()))
+        Ok(self
+            .table(table)?
+            .get(key)
+            .map_err(db)?
+            .map(|v| v.value().to_vec()))
     }
 
     fn scan(&self, table: Table, from: &[u8], to: &[u8], visit: &mut Visitor<'_>) -> Result<()> {

@@ -22,7 +22,11 @@ struct MemorySnapshot {
 
 impl Store for MemoryStore {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let tables = self
+            .tables
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Ok(Arc::new(MemorySnapshot { tables }))
     }
 

@@ -209,8 +209,14 @@ mod tests {
         batch.delete(Table::Meta, *b"absent");
         store.commit(batch).unwrap();
 
-        assert_eq!(before.get(Table::Meta, b"a").unwrap().as_deref(), Some(&b"1"[..]));
-        assert_eq!(before.get(Table::Meta, b"b").unwrap().as_deref(), Some(&b"3"[..]));
+        assert_eq!(
+            before.get(Table::Meta, b"a").unwrap().as_deref(),
+            Some(&b"1"[..])
+        );
+        assert_eq!(
+            before.get(Table::Meta, b"b").unwrap().as_deref(),
+            Some(&b"3"[..])
+        );
         let after = store.snapshot().unwrap();
         assert_eq!(after.get(Table::Meta, b"a").unwrap(), None);
         let first = after.first(Table::Meta, b"", b"z").unwrap().unwrap();

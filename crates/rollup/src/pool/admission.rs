@@ -8,9 +8,7 @@ use alloy_evm::FromRecoveredTx;
 use alloy_op_evm::OpTx;
 use alloy_primitives::{KECCAK256_EMPTY, U256};
 use op_alloy_consensus::OpTxEnvelope;
-use revm::{
-    context_interface::cfg::gas::calculate_initial_tx_gas_for_tx, primitives::eip3860,
-};
+use revm::{context_interface::cfg::gas::calculate_initial_tx_gas_for_tx, primitives::eip3860};
 
 /// What transactions are checked against: the head.
 #[derive(Debug)]
@@ -21,6 +19,8 @@ pub struct Admission<'a> {
     pub head: &'a Header,
     /// The state after the head.
     pub state: &'a View,
+    /// [`super::Pool::epoch`] from before the state was opened.
+    pub epoch: u64,
 }
 
 /// The sender's account and what the transaction may cost it.
@@ -35,17 +35,33 @@ pub(super) struct Account {
 const MAX_NONCE_GAP: u64 = 1 << 16;
 
 impl Admission<'_> {
-    pub(super) fn check(&self, config: &PoolConfig, tx: &Transaction) -> Result<Account, PoolError> {
+    pub(super) fn check(
+        &self,
+        config: &PoolConfig,
+        tx: &Transaction,
+    ) -> Result<Account, PoolError> {
         self.check_shape(config, tx)?;
         let sender = tx.sender();
         let read = |e: crate::error::Error| PoolError::State(e.to_string());
-        let account = self.state.account(sender).map_err(read)?.unwrap_or_default();
+        let account = self
+            .state
+            .account(sender)
+            .map_err(read)?
+            .unwrap_or_default();
         let nonce = tx.envelope().nonce();
         if nonce < account.nonce {
-            return Err(PoolError::NonceTooLow { address: sender, tx: nonce, state: account.nonce });
+            return Err(PoolError::NonceTooLow {
+                address: sender,
+                tx: nonce,
+                state: account.nonce,
+            });
         }
         if nonce - account.nonce > MAX_NONCE_GAP {
-            return Err(PoolError::NonceTooHigh { address: sender, tx: nonce, state: account.nonce });
+            return Err(PoolError::NonceTooHigh {
+                address: sender,
+                tx: nonce,
+                state: account.nonce,
+            });
         }
         if account.code_hash != KECCAK256_EMPTY {
             let code = self.state.code(sender).map_err(read)?;
@@ -61,7 +77,11 @@ impl Admission<'_> {
             .saturating_mul(gas)
             .saturating_add(envelope.value())
             .saturating_add(l1);
-        Ok(Account { nonce: account.nonce, balance: account.balance, cost })
+        Ok(Account {
+            nonce: account.nonce,
+            balance: account.balance,
+            cost,
+        })
     }
 
     /// What can be checked without state.
@@ -69,7 +89,10 @@ impl Admission<'_> {
         let envelope = tx.envelope();
         let size = tx.encoded.len();
         if size > config.max_transaction_bytes {
-            return Err(PoolError::Oversized { size, limit: config.max_transaction_bytes });
+            return Err(PoolError::Oversized {
+                size,
+                limit: config.max_transaction_bytes,
+            });
         }
         if tx.is_deposit() || envelope.is_eip4844() {
             return Err(PoolError::Type);
@@ -77,7 +100,10 @@ impl Admission<'_> {
         match envelope.chain_id() {
             None => return Err(PoolError::Unprotected),
             Some(have) if have != self.spec.chain_id => {
-                return Err(PoolError::ChainId { have, want: self.spec.chain_id });
+                return Err(PoolError::ChainId {
+                    have,
+                    want: self.spec.chain_id,
+                });
             }
             Some(_) => {}
         }
@@ -88,27 +114,41 @@ impl Admission<'_> {
         }
         let limit = eip3860::MAX_INITCODE_SIZE;
         if envelope.is_create() && envelope.input().len() > limit {
-            return Err(PoolError::InitCode { size: envelope.input().len(), limit });
+            return Err(PoolError::InitCode {
+                size: envelope.input().len(),
+                limit,
+            });
         }
         if envelope.gas_limit() > self.head.gas_limit {
             return Err(PoolError::GasLimit);
         }
-        let tip = envelope.max_priority_fee_per_gas().unwrap_or_else(|| envelope.max_fee_per_gas());
+        let tip = envelope
+            .max_priority_fee_per_gas()
+            .unwrap_or_else(|| envelope.max_fee_per_gas());
         if tip > envelope.max_fee_per_gas() {
             return Err(PoolError::TipAboveFeeCap);
         }
         if tip < config.min_priority_fee {
-            return Err(PoolError::TipTooLow { have: tip, want: config.min_priority_fee });
+            return Err(PoolError::TipTooLow {
+                have: tip,
+                want: config.min_priority_fee,
+            });
         }
         let rules = *self.spec.evm_env(self.head).spec_id();
         let env = OpTx::from_recovered_tx(envelope, tx.sender());
         let gas = calculate_initial_tx_gas_for_tx(&env, rules.into_eth_spec());
         let have = envelope.gas_limit();
         if have < gas.initial_total_gas {
-            return Err(PoolError::IntrinsicGas { have, want: gas.initial_total_gas });
+            return Err(PoolError::IntrinsicGas {
+                have,
+                want: gas.initial_total_gas,
+            });
         }
         if have < gas.floor_gas {
-            return Err(PoolError::FloorGas { have, want: gas.floor_gas });
+            return Err(PoolError::FloorGas {
+                have,
+                want: gas.floor_gas,
+            });
         }
         Ok(())
     }

@@ -31,7 +31,13 @@ impl BestTransactions {
         base_fee: u64,
     ) -> Self {
         let runs = runs.map(VecDeque::from).collect::<Vec<_>>();
-        let mut best = Self { pool, base_fee, runs, heap: BinaryHeap::new(), last: None };
+        let mut best = Self {
+            pool,
+            base_fee,
+            runs,
+            heap: BinaryHeap::new(),
+            last: None,
+        };
         for sender in 0..best.runs.len() {
             best.offer(sender);
         }
@@ -40,7 +46,9 @@ impl BestTransactions {
 
     /// Puts the front of a sender's run into the heap, if it pays the base fee.
     fn offer(&mut self, sender: usize) {
-        let Some((arrival, tx)) = self.runs[sender].front() else { return };
+        let Some((arrival, tx)) = self.runs[sender].front() else {
+            return;
+        };
         if let Some(tip) = tx.envelope().effective_tip_per_gas(self.base_fee) {
             self.heap.push((tip, Reverse(*arrival), sender));
         }

@@ -16,7 +16,7 @@ pub use error::PoolError;
 
 use crate::block::Transaction;
 use alloy_consensus::Transaction as _;
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -69,8 +69,10 @@ struct Entry {
 }
 
 /// Transactions of one sender by nonce.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sender {
+    /// keccak256 of the address, by which state changes are known.
+    hashed: B256,
     /// The next nonce the chain expects.
     next_nonce: u64,
     entries: BTreeMap<u64, Entry>,
@@ -89,6 +91,8 @@ struct Inner {
     by_hash: HashMap<B256, (Address, u64)>,
     bytes: usize,
     arrivals: u64,
+    /// Counts the blocks that the pool has followed.
+    epoch: u64,
     closed: bool,
 }
 
@@ -115,7 +119,11 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(config: PoolConfig) -> Self {
-        Self { config, inner: Mutex::default(), arrived: Condvar::new() }
+        Self {
+            config,
+            inner: Mutex::default(),
+            arrived: Condvar::new(),
+        }
     }
 
     /// The limits.
@@ -129,31 +137,66 @@ impl Pool {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a transaction. `now` is the arrival time.
+    /// Counts the blocks that the pool has followed. Read it before the state that a transaction
+    /// is checked against.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.lock().epoch
+    }
+
+    /// Adds a transaction. `now` is the arrival time. Answers `None` when the pool has followed a
+    /// block since `admission.epoch`: the state is stale, and a sender's next nonce taken from it
+    /// could strand its transactions. Check again against the new head.
     ///
     /// # Errors
     /// When it breaks a rule of the chain or a limit of the pool; texts are geth's.
     pub fn add(
         &self,
-        tx: Transaction,
+        tx: &Arc<Transaction>,
         admission: &Admission<'_>,
         now: Instant,
-    ) -> Result<B256, PoolError> {
+    ) -> Result<Option<B256>, PoolError> {
         let hash = tx.hash();
         if self.lock().by_hash.contains_key(&hash) {
             return Err(PoolError::AlreadyKnown);
         }
-        let account = admission.check(&self.config, &tx)?;
-        let entry = Entry { cost: account.cost, tx: Arc::new(tx), arrival: 0, since: now };
-        self.lock().insert(&self.config, entry, account.nonce, account.balance)?;
+        let account = admission.check(&self.config, tx)?;
+        let entry = Entry {
+            cost: account.cost,
+            tx: Arc::clone(tx),
+            arrival: 0,
+            since: now,
+        };
+        let mut inner = self.lock();
+        if inner.epoch != admission.epoch {
+            return Ok(None);
+        }
+        inner.insert(&self.config, entry, account.nonce, account.balance)?;
+        drop(inner);
         self.arrived.notify_all();
-        Ok(hash)
+        Ok(Some(hash))
+    }
+
+    /// The senders whose accounts a block changed.
+    pub(crate) fn affected(&self, changed: impl Fn(&B256) -> bool) -> Vec<Address> {
+        let inner = self.lock();
+        inner
+            .senders
+            .iter()
+            .filter(|(_, s)| changed(&s.hashed))
+            .map(|(a, _)| *a)
+            .collect()
     }
 
     /// Puts back transactions of a block that is no longer canonical. What no longer fits is
     /// dropped: their senders can send them again.
     pub(crate) fn reinsert(&self, tx: &Arc<Transaction>, nonce: u64, balance: U256, now: Instant) {
-        let entry = Entry { tx: Arc::clone(tx), cost: U256::ZERO, arrival: 0, since: now };
+        let entry = Entry {
+            tx: Arc::clone(tx),
+            cost: U256::ZERO,
+            arrival: 0,
+            since: now,
+        };
         if let Err(error) = self.lock().insert(&self.config, entry, nonce, balance) {
             tracing::debug!(hash = %tx.hash(), %error, "transaction of a reverted block dropped");
         }
@@ -164,16 +207,17 @@ impl Pool {
     pub fn get(&self, hash: B256) -> Option<Arc<Transaction>> {
         let inner = self.lock();
         let (sender, nonce) = inner.by_hash.get(&hash)?;
-        Some(Arc::clone(&inner.senders.get(sender)?.entries.get(nonce)?.tx))
+        Some(Arc::clone(
+            &inner.senders.get(sender)?.entries.get(nonce)?.tx,
+        ))
     }
 
     /// The nonce after the sender's executable transactions, if the pool holds any.
     #[must_use]
     pub fn pending_nonce(&self, sender: Address) -> Option<u64> {
         let inner = self.lock();
-        let count = inner.senders.get(&sender)?.executable().count();
-        let next = inner.senders.get(&sender)?.next_nonce;
-        (count > 0).then(|| next + u64::try_from(count).expect("bounded by the pool's limit"))
+        let last = inner.senders.get(&sender)?.executable().last()?;
+        Some(last.tx.envelope().nonce() + 1)
     }
 
     /// How full the pool is.
@@ -181,7 +225,11 @@ impl Pool {
     pub fn status(&self) -> PoolStatus {
         let inner = self.lock();
         let pending = inner.senders.values().map(|s| s.executable().count()).sum();
-        PoolStatus { pending, queued: inner.by_hash.len() - pending, bytes: inner.bytes }
+        PoolStatus {
+            pending,
+            queued: inner.by_hash.len() - pending,
+            bytes: inner.bytes,
+        }
     }
 
     /// The executable transactions by falling tip at `base_fee`, keeping each sender's order.
@@ -189,7 +237,10 @@ impl Pool {
     pub fn best(self: &Arc<Self>, base_fee: u64) -> BestTransactions {
         let inner = self.lock();
         let runs = inner.senders.values().map(|sender| {
-            sender.executable().map(|e| (e.arrival, Arc::clone(&e.tx))).collect::<Vec<_>>()
+            sender
+                .executable()
+                .map(|e| (e.arrival, Arc::clone(&e.tx)))
+                .collect::<Vec<_>>()
         });
         BestTransactions::new(Arc::clone(self), runs, base_fee)
     }
@@ -238,10 +289,17 @@ impl Pool {
     /// transactions go, old ones expire.
     pub(crate) fn advance(&self, nonces: impl IntoIterator<Item = (Address, u64)>, now: Instant) {
         let mut inner = self.lock();
+        inner.epoch += 1;
         for (address, next) in nonces {
-            let Some(sender) = inner.senders.get_mut(&address) else { continue };
+            let Some(sender) = inner.senders.get_mut(&address) else {
+                continue;
+            };
             sender.next_nonce = next;
-            let done: Vec<_> = sender.entries.range(..next).map(|(nonce, _)| *nonce).collect();
+            let done: Vec<_> = sender
+                .entries
+                .range(..next)
+                .map(|(nonce, _)| *nonce)
+                .collect();
             for nonce in done {
                 inner.take(address, nonce);
             }
@@ -261,7 +319,9 @@ impl Pool {
 
 impl Inner {
     fn take(&mut self, address: Address, nonce: u64) {
-        let Some(sender) = self.senders.get_mut(&address) else { return };
+        let Some(sender) = self.senders.get_mut(&address) else {
+            return;
+        };
         if let Some(entry) = sender.entries.remove(&nonce) {
             self.bytes -= entry.tx.encoded.len();
             self.by_hash.remove(&entry.tx.hash());
@@ -284,7 +344,10 @@ impl Inner {
         if self.by_hash.contains_key(&hash) {
             return Err(PoolError::AlreadyKnown);
         }
-        let replaced = self.senders.get(&address).and_then(|s| s.entries.get(&nonce));
+        let replaced = self
+            .senders
+            .get(&address)
+            .and_then(|s| s.entries.get(&nonce));
         if let Some(old) = replaced {
             check_replacement(config, old, &entry)?;
         }
@@ -297,14 +360,20 @@ impl Inner {
         });
         let needed = others.saturating_add(entry.cost);
         if needed > balance {
-            return Err(PoolError::InsufficientFunds { address, have: balance, want: needed });
+            return Err(PoolError::InsufficientFunds {
+                address,
+                have: balance,
+                want: needed,
+            });
         }
         if replaced.is_some() {
             self.take(address, nonce);
         } else {
             let of_sender = self.senders.get(&address).map_or(0, |s| s.entries.len());
             if of_sender >= config.max_per_sender {
-                return Err(PoolError::SenderLimit { limit: config.max_per_sender });
+                return Err(PoolError::SenderLimit {
+                    limit: config.max_per_sender,
+                });
             }
         }
         while self.by_hash.len() >= config.max_transactions || self.bytes + size > config.max_bytes
@@ -315,7 +384,11 @@ impl Inner {
         self.arrivals += 1;
         self.bytes += size;
         self.by_hash.insert(hash, (address, nonce));
-        let sender = self.senders.entry(address).or_default();
+        let sender = self.senders.entry(address).or_insert_with(|| Sender {
+            hashed: keccak256(address),
+            next_nonce,
+            entries: BTreeMap::new(),
+        });
         sender.next_nonce = next_nonce;
         sender.entries.insert(nonce, entry);
         Ok(())
@@ -331,7 +404,12 @@ impl Inner {
             .filter(|(address, _)| **address != newcomer.tx.sender())
             .filter_map(|(address, s)| {
                 let (nonce, entry) = s.entries.last_key_value()?;
-                Some((price(entry), std::cmp::Reverse(entry.arrival), *address, *nonce))
+                Some((
+                    price(entry),
+                    std::cmp::Reverse(entry.arrival),
+                    *address,
+                    *nonce,
+                ))
             })
             .min();
         match cheapest {
@@ -345,13 +423,19 @@ impl Inner {
 }
 
 fn check_replacement(config: &PoolConfig, old: &Entry, new: &Entry) -> Result<(), PoolError> {
-    let bumped = |fee: u128| fee.saturating_add(fee.saturating_mul(config.price_bump_percent) / 100);
+    let bumped =
+        |fee: u128| fee.saturating_add(fee.saturating_mul(config.price_bump_percent) / 100);
     let (old, new) = (old.tx.envelope(), new.tx.envelope());
     let tip = |tx: &op_alloy_consensus::OpTxEnvelope| {
-        tx.max_priority_fee_per_gas().unwrap_or_else(|| tx.max_fee_per_gas())
+        tx.max_priority_fee_per_gas()
+            .unwrap_or_else(|| tx.max_fee_per_gas())
     };
     let enough = new.max_fee_per_gas() > old.max_fee_per_gas()
         && new.max_fee_per_gas() >= bumped(old.max_fee_per_gas())
         && tip(new) >= bumped(tip(old));
-    if enough { Ok(()) } else { Err(PoolError::Underpriced) }
+    if enough {
+        Ok(())
+    } else {
+        Err(PoolError::Underpriced)
+    }
 }

@@ -30,7 +30,11 @@ impl Bench {
         Self {
             pool: Arc::new(Pool::new(config)),
             spec: ChainSpec::jovian_at_genesis(1),
-            head: Header { gas_limit: 30_000_000, timestamp: 1, ..Default::default() },
+            head: Header {
+                gas_limit: 30_000_000,
+                timestamp: 1,
+                ..Default::default()
+            },
             store: MemoryStore::default(),
             start: Instant::now(),
         }
@@ -47,8 +51,16 @@ impl Bench {
 
     fn add_at(&self, tx: Transaction, now: Instant) -> Result<B256, PoolError> {
         let state = View::latest(self.store.snapshot().unwrap());
-        let admission = Admission { spec: &self.spec, head: &self.head, state: &state };
-        self.pool.add(tx, &admission, now)
+        let epoch = self.pool.epoch();
+        let admission = Admission {
+            spec: &self.spec,
+            head: &self.head,
+            state: &state,
+            epoch,
+        };
+        self.pool
+            .add(&Arc::new(tx), &admission, now)
+            .map(|hash| hash.expect("no block between"))
     }
 
     fn add(&self, tx: Transaction) -> Result<B256, PoolError> {
@@ -67,7 +79,10 @@ impl Bench {
 fn wrap(envelope: OpTxEnvelope, sender: u8) -> Transaction {
     let encoded: Bytes = envelope.encoded_2718().into();
     let sender = Address::repeat_byte(sender);
-    Transaction { inner: Recovered::new_unchecked(envelope, sender), encoded }
+    Transaction {
+        inner: Recovered::new_unchecked(envelope, sender),
+        encoded,
+    }
 }
 
 /// A transfer; the signature is not checked after recovery, so any will do.
@@ -116,9 +131,16 @@ fn holds_back_gaps_and_counts_only_what_can_run() {
     bench.add(tx(1, 6, GWEI, 1)).unwrap();
     assert_eq!(bench.pool.pending_nonce(sender), Some(8));
     assert_eq!(bench.order(1), [(1, 5), (1, 6), (1, 7)]);
-    let low = PoolError::NonceTooLow { address: sender, tx: 4, state: 5 };
+    let low = PoolError::NonceTooLow {
+        address: sender,
+        tx: 4,
+        state: 5,
+    };
     assert_eq!(bench.add(tx(1, 4, GWEI, 1)).unwrap_err(), low);
-    assert!(matches!(bench.add(tx(1, 1 << 20, GWEI, 1)), Err(PoolError::NonceTooHigh { .. })));
+    assert!(matches!(
+        bench.add(tx(1, 1 << 20, GWEI, 1)),
+        Err(PoolError::NonceTooHigh { .. })
+    ));
 }
 
 #[test]
@@ -129,7 +151,10 @@ fn replacement_needs_ten_percent_on_both_fees() {
     let old = bench.add(first.clone()).unwrap();
     assert_eq!(bench.add(first).unwrap_err(), PoolError::AlreadyKnown);
     for (fee, tip) in [(109, 100), (200, 109), (109, 109), (100, 50)] {
-        assert_eq!(bench.add(tx(1, 0, fee, tip)).unwrap_err(), PoolError::Underpriced);
+        assert_eq!(
+            bench.add(tx(1, 0, fee, tip)).unwrap_err(),
+            PoolError::Underpriced
+        );
     }
     let new = bench.add(tx(1, 0, 110, 110)).unwrap();
     assert!(bench.pool.get(old).is_none() && bench.pool.get(new).is_some());
@@ -145,21 +170,35 @@ fn the_balance_must_cover_everything_pending() {
     let error = bench.add(tx(1, 2, 100, 1)).unwrap_err();
     let (have, want) = (U256::from(21_000 * 250), U256::from(21_000 * 300));
     let address = Address::repeat_byte(1);
-    assert_eq!(error, PoolError::InsufficientFunds { address, have, want });
+    assert_eq!(
+        error,
+        PoolError::InsufficientFunds {
+            address,
+            have,
+            want
+        }
+    );
     // Replacing does not count the replaced one twice.
     bench.add(tx(1, 1, 150, 2)).unwrap();
 }
 
 #[test]
 fn limits_hold_and_the_cheapest_tail_makes_room() {
-    let config = PoolConfig { max_transactions: 4, max_per_sender: 2, ..Default::default() };
+    let config = PoolConfig {
+        max_transactions: 4,
+        max_per_sender: 2,
+        ..Default::default()
+    };
     let bench = Bench::new(config);
     for sender in 1..=5 {
         bench.fund(sender, 0, ETHER);
     }
     bench.add(tx(1, 0, 10, 1)).unwrap();
     bench.add(tx(1, 1, 50, 1)).unwrap();
-    assert_eq!(bench.add(tx(1, 2, 99, 1)).unwrap_err(), PoolError::SenderLimit { limit: 2 });
+    assert_eq!(
+        bench.add(tx(1, 2, 99, 1)).unwrap_err(),
+        PoolError::SenderLimit { limit: 2 }
+    );
     bench.add(tx(2, 0, 20, 1)).unwrap();
     bench.add(tx(3, 0, 30, 1)).unwrap();
     // Sender 1's first pays least but carries another; sender 2's is the cheapest last one.
@@ -169,7 +208,10 @@ fn limits_hold_and_the_cheapest_tail_makes_room() {
     assert_eq!(senders, [1, 1, 3, 4]);
 
     let size = tx(1, 0, 10, 1).encoded.len();
-    let bench = Bench::new(PoolConfig { max_bytes: 2 * size + 1, ..Default::default() });
+    let bench = Bench::new(PoolConfig {
+        max_bytes: 2 * size + 1,
+        ..Default::default()
+    });
     for sender in 1..=3 {
         bench.fund(sender, 0, ETHER);
     }
@@ -182,7 +224,10 @@ fn limits_hold_and_the_cheapest_tail_makes_room() {
 
 #[test]
 fn follows_the_chain_and_forgets_the_old() {
-    let bench = Bench::new(PoolConfig { lifetime_seconds: 10, ..Default::default() });
+    let bench = Bench::new(PoolConfig {
+        lifetime_seconds: 10,
+        ..Default::default()
+    });
     bench.fund(1, 0, ETHER);
     bench.fund(2, 0, ETHER);
     let after = |seconds| bench.start + Duration::from_secs(seconds);
@@ -195,6 +240,26 @@ fn follows_the_chain_and_forgets_the_old() {
     bench.pool.advance([], after(10));
     assert_eq!(bench.order(1), [(2, 0)]);
     bench.pool.advance([], after(15));
+    assert_eq!(bench.pool.status(), PoolStatus::default());
+}
+
+#[test]
+fn a_check_against_a_stale_state_is_not_used() {
+    let bench = Bench::new(PoolConfig::default());
+    bench.fund(1, 5, ETHER);
+    let state = View::latest(bench.store.snapshot().unwrap());
+    let epoch = bench.pool.epoch();
+    let admission = Admission {
+        spec: &bench.spec,
+        head: &bench.head,
+        state: &state,
+        epoch,
+    };
+    bench
+        .pool
+        .advance([(Address::repeat_byte(1), 6)], bench.start);
+    let tx = Arc::new(tx(1, 6, GWEI, 1));
+    assert_eq!(bench.pool.add(&tx, &admission, bench.start), Ok(None));
     assert_eq!(bench.pool.status(), PoolStatus::default());
 }
 
@@ -222,11 +287,21 @@ fn a_skipped_transaction_ends_its_senders_run() {
 fn refuses_what_users_may_not_send() {
     let bench = Bench::new(PoolConfig::default());
     bench.fund(1, 0, ETHER);
-    let deposit = OpTxEnvelope::from(TxDeposit { gas_limit: 21_000, ..Default::default() });
+    let deposit = OpTxEnvelope::from(TxDeposit {
+        gas_limit: 21_000,
+        ..Default::default()
+    });
     assert_eq!(bench.add(wrap(deposit, 1)).unwrap_err(), PoolError::Type);
-    let legacy = TxLegacy { gas_limit: 21_000, gas_price: 1, ..Default::default() };
+    let legacy = TxLegacy {
+        gas_limit: 21_000,
+        gas_price: 1,
+        ..Default::default()
+    };
     let unprotected = legacy.into_signed(Signature::test_signature());
-    assert_eq!(bench.add(wrap(unprotected.into(), 1)).unwrap_err(), PoolError::Unprotected);
+    assert_eq!(
+        bench.add(wrap(unprotected.into(), 1)).unwrap_err(),
+        PoolError::Unprotected
+    );
     let create = |size: usize, gas_limit| {
         let tx = TxEip1559 {
             chain_id: 1,
@@ -238,10 +313,22 @@ fn refuses_what_users_may_not_send() {
         };
         wrap(tx.into_signed(Signature::test_signature()).into(), 1)
     };
-    assert!(matches!(bench.add(create(49_153, 30_000_000)), Err(PoolError::InitCode { .. })));
-    assert!(matches!(bench.add(create(1_000, 60_000)), Err(PoolError::IntrinsicGas { .. })));
-    let config = PoolConfig { min_priority_fee: 5, ..Default::default() };
+    assert!(matches!(
+        bench.add(create(49_153, 30_000_000)),
+        Err(PoolError::InitCode { .. })
+    ));
+    assert!(matches!(
+        bench.add(create(1_000, 60_000)),
+        Err(PoolError::IntrinsicGas { .. })
+    ));
+    let config = PoolConfig {
+        min_priority_fee: 5,
+        ..Default::default()
+    };
     let bench = Bench::new(config);
     bench.fund(1, 0, ETHER);
-    assert_eq!(bench.add(tx(1, 0, 10, 4)).unwrap_err(), PoolError::TipTooLow { have: 4, want: 5 });
+    assert_eq!(
+        bench.add(tx(1, 0, 10, 4)).unwrap_err(),
+        PoolError::TipTooLow { have: 4, want: 5 }
+    );
 }

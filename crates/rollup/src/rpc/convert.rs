@@ -26,7 +26,9 @@ pub(super) fn block(executed: &ExecutedBlock, full: bool) -> Block<RpcTransactio
     let block = &executed.block;
     let transactions = if full {
         BlockTransactions::Full(
-            (0..block.transactions.len()).map(|i| transaction(executed, i)).collect(),
+            (0..block.transactions.len())
+                .map(|i| transaction(executed, i))
+                .collect(),
         )
     } else {
         BlockTransactions::Hashes(block.transactions.iter().map(|tx| tx.hash()).collect())
@@ -113,7 +115,9 @@ pub(super) fn receipt_of(
     reader: &ChainReader,
     included: &Included,
 ) -> RpcResult<Option<OpTransactionReceipt>> {
-    Ok(receipts(spec, reader, &included.block)?.into_iter().nth(included.index))
+    Ok(receipts(spec, reader, &included.block)?
+        .into_iter()
+        .nth(included.index))
 }
 
 fn l1_fields(
@@ -150,7 +154,10 @@ fn receipt(
     let stored = &executed.receipts[index];
     let base_fee = block.header.base_fee_per_gas;
     let inner = TransactionReceipt {
-        inner: ReceiptWithBloom { receipt: with_logs(stored, logs), logs_bloom: *stored.logs_bloom() },
+        inner: ReceiptWithBloom {
+            receipt: with_logs(stored, logs),
+            logs_bloom: *stored.logs_bloom(),
+        },
         transaction_hash: tx.hash(),
         transaction_index: u64::try_from(index).ok(),
         block_hash: Some(block.hash()),
@@ -163,7 +170,11 @@ fn receipt(
         to: envelope.to(),
         contract_address: created(tx, stored),
     };
-    OpTransactionReceipt { inner, l1_block_info, op_gas_refund: None }
+    OpTransactionReceipt {
+        inner,
+        l1_block_info,
+        op_gas_refund: None,
+    }
 }
 
 /// The address a creation gave code to.

@@ -25,7 +25,10 @@ pub(super) fn invalid_params(message: impl Into<String>) -> ErrorObjectOwned {
 }
 
 /// EIP-7966: accepted, but not included in time.
-pub(super) fn not_included(hash: alloy_primitives::B256, waited: std::time::Duration) -> ErrorObjectOwned {
+pub(super) fn not_included(
+    hash: alloy_primitives::B256,
+    waited: std::time::Duration,
+) -> ErrorObjectOwned {
     let message = format!(
         "The transaction was added to the mempool but wasn't processed in {}ms.",
         waited.as_millis()
@@ -63,7 +66,9 @@ pub(super) fn failure(outcome: &CallOutcome) -> ErrorObjectOwned {
             };
             ErrorObjectOwned::owned(REVERTED, message, Some(output))
         }
-        CallOutcome::Halt { out_of_gas: true, .. } => server("out of gas"),
+        CallOutcome::Halt {
+            out_of_gas: true, ..
+        } => server("out of gas"),
         CallOutcome::Halt { reason, .. } => server(format!("execution halted: {reason}")),
         CallOutcome::Success { .. } => server("no failure"),
     }

@@ -3,7 +3,7 @@
 use super::{
     Context, Shared,
     error::{RpcResult, invalid_params, server},
-    methods::{Args, method},
+    methods::{answer, method},
 };
 use crate::{block::ExecutedBlock, chain::ChainHandle, error::Result};
 use alloy_consensus::Transaction as _;
@@ -11,7 +11,6 @@ use alloy_eips::BlockNumberOrTag;
 use alloy_primitives::{U64, U256};
 use alloy_rpc_types_eth::FeeHistory;
 use jsonrpsee::{RpcModule, core::RegisterMethodError};
-use serde_json::Value;
 
 /// Tip suggested while blocks have room, wei per gas: op-geth's minimum suggestion.
 const MIN_TIP: u128 = 1_000_000;
@@ -19,7 +18,9 @@ const MIN_TIP: u128 = 1_000_000;
 const MAX_HISTORY: u64 = 1_024;
 
 pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
-    method!(module, "eth_maxPriorityFeePerGas", |cx, args| U256::from(tip(&cx.chain)?));
+    method!(module, "eth_maxPriorityFeePerGas", |cx, args| U256::from(
+        tip(&cx.chain)?
+    ));
     method!(module, "eth_gasPrice", |cx, args| {
         let head = cx.chain.head()?;
         U256::from(u128::from(cx.chain.spec().next_base_fee(&head)?) + tip(&cx.chain)?)
@@ -43,7 +44,12 @@ fn tips(block: &ExecutedBlock) -> Vec<(u128, u64)> {
         let gas = receipt.cumulative_gas_used() - before;
         before = receipt.cumulative_gas_used();
         if !tx.is_deposit() {
-            tips.push((tx.envelope().effective_tip_per_gas(base_fee).unwrap_or_default(), gas));
+            tips.push((
+                tx.envelope()
+                    .effective_tip_per_gas(base_fee)
+                    .unwrap_or_default(),
+                gas,
+            ));
         }
     }
     tips.sort_unstable();
@@ -57,7 +63,9 @@ fn tip(chain: &ChainHandle) -> Result<u128> {
     if head.gas_used.saturating_mul(10) < head.gas_limit.saturating_mul(9) {
         return Ok(floor);
     }
-    let Some(block) = chain.block(head.number)? else { return Ok(floor) };
+    let Some(block) = chain.block(head.number)? else {
+        return Ok(floor);
+    };
     let tips = tips(&block);
     let median = tips.get(tips.len() / 2).map_or(0, |(tip, _)| *tip);
     Ok(floor.max(median.saturating_add(median / 10)))
@@ -86,24 +94,37 @@ fn history(
         return Err(invalid_params("block count must be positive"));
     }
     let oldest = newest + 1 - count;
-    let mut history = FeeHistory { oldest_block: oldest, ..Default::default() };
+    let mut history = FeeHistory {
+        oldest_block: oldest,
+        ..Default::default()
+    };
     let mut rewards = Vec::new();
     let mut last = None;
     for number in oldest..=newest {
-        let header = reader.header(number)?.ok_or_else(|| server("header not found"))?;
-        history.base_fee_per_gas.push(header.base_fee_per_gas.unwrap_or_default().into());
-        history.gas_used_ratio.push(header.gas_used as f64 / header.gas_limit.max(1) as f64);
+        let header = reader
+            .header(number)?
+            .ok_or_else(|| server("header not found"))?;
+        history
+            .base_fee_per_gas
+            .push(header.base_fee_per_gas.unwrap_or_default().into());
+        history
+            .gas_used_ratio
+            .push(header.gas_used as f64 / header.gas_limit.max(1) as f64);
         // There are no blobs; the header field holds the DA footprint, which is not a blob's.
         history.base_fee_per_blob_gas.push(1);
         history.blob_gas_used_ratio.push(0.0);
         if !percentiles.is_empty() {
-            let block = reader.executed(number)?.ok_or_else(|| server("header not found"))?;
+            let block = reader
+                .executed(number)?
+                .ok_or_else(|| server("header not found"))?;
             rewards.push(reward(&tips(&block), header.gas_used, percentiles));
         }
         last = Some(header);
     }
     if let Some(last) = last {
-        history.base_fee_per_gas.push(chain.spec().next_base_fee(&last)?.into());
+        history
+            .base_fee_per_gas
+            .push(chain.spec().next_base_fee(&last)?.into());
         history.base_fee_per_blob_gas.push(1);
     }
     history.reward = (!percentiles.is_empty()).then_some(rewards);

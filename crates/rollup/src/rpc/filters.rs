@@ -6,14 +6,14 @@
 use super::{
     Context, Shared,
     error::{RpcResult, server},
-    methods::{Args, method},
+    methods::{answer, method},
 };
 use crate::chain::ChainHandle;
 use alloy_eips::BlockNumberOrTag;
 use alloy_primitives::U64;
 use alloy_rpc_types_eth::{Filter, FilterBlockOption};
 use jsonrpsee::{RpcModule, core::RegisterMethodError};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -58,18 +58,32 @@ impl Filters {
         let mut table = self.lock();
         table.entries.retain(|_, e| e.used.elapsed() < IDLE);
         if table.entries.len() >= MAX_FILTERS {
-            let oldest = table.entries.iter().min_by_key(|(_, e)| e.used).map(|(id, _)| *id);
+            let oldest = table
+                .entries
+                .iter()
+                .min_by_key(|(_, e)| e.used)
+                .map(|(id, _)| *id);
             oldest.map(|id| table.entries.remove(&id));
         }
         table.last_id += 1;
         let id = table.last_id;
-        table.entries.insert(id, Entry { kind, next, used: Instant::now() });
+        table.entries.insert(
+            id,
+            Entry {
+                kind,
+                next,
+                used: Instant::now(),
+            },
+        );
         U64::from(id)
     }
 
     fn get(&self, id: U64) -> RpcResult<(Kind, u64)> {
         let mut table = self.lock();
-        let entry = table.entries.get_mut(&id.to::<u64>()).ok_or_else(|| server("filter not found"))?;
+        let entry = table
+            .entries
+            .get_mut(&id.to::<u64>())
+            .ok_or_else(|| server("filter not found"))?;
         entry.used = Instant::now();
         Ok((entry.kind.clone(), entry.next))
     }
@@ -89,7 +103,11 @@ fn next_block(chain: &ChainHandle) -> RpcResult<u64> {
 fn narrowed(filter: &Filter, from: u64, to: u64) -> Option<Filter> {
     let number = |tag: Option<BlockNumberOrTag>| tag.and_then(|t| t.as_number());
     let (mut first, mut last) = (from, to);
-    if let FilterBlockOption::Range { from_block, to_block } = &filter.block_option {
+    if let FilterBlockOption::Range {
+        from_block,
+        to_block,
+    } = &filter.block_option
+    {
         first = number(*from_block).map_or(first, |n| n.max(first));
         last = number(*to_block).map_or(last, |n| n.min(last));
     }
@@ -99,7 +117,8 @@ fn narrowed(filter: &Filter, from: u64, to: u64) -> Option<Filter> {
 pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
     method!(module, "eth_newFilter", |cx, args| {
         let filter: Filter = args.next()?;
-        cx.filters.add(Kind::Logs(Box::new(filter)), next_block(&cx.chain)?)
+        cx.filters
+            .add(Kind::Logs(Box::new(filter)), next_block(&cx.chain)?)
     });
     method!(module, "eth_newBlockFilter", |cx, args| {
         cx.filters.add(Kind::Blocks, next_block(&cx.chain)?)

@@ -22,7 +22,7 @@ use jsonrpsee::{
     core::RegisterMethodError,
     types::{Params, params::ParamsSequence},
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -40,15 +40,19 @@ impl<'a> Args<'a> {
 
     /// A required parameter.
     pub(super) fn next<T: DeserializeOwned>(&mut self) -> RpcResult<T> {
-        let value: Value =
-            self.0.next().map_err(|_| invalid_params("missing value for required argument"))?;
+        let value: Value = self
+            .0
+            .next()
+            .map_err(|_| invalid_params("missing value for required argument"))?;
         serde_json::from_value(value).map_err(|e| invalid_params(format!("invalid argument: {e}")))
     }
 
     /// A parameter that may be left out or null.
     pub(super) fn optional<T: DeserializeOwned>(&mut self) -> RpcResult<Option<T>> {
-        let value: Option<Value> =
-            self.0.optional_next().map_err(|e| invalid_params(e.message().to_owned()))?;
+        let value: Option<Value> = self
+            .0
+            .optional_next()
+            .map_err(|e| invalid_params(e.message().to_owned()))?;
         value
             .filter(|v| !v.is_null())
             .map(serde_json::from_value)
@@ -62,18 +66,22 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Registers a method that answers with something serialisable.
+/// Runs a method's body on its parameters.
+pub(super) fn answer<T: Serialize>(
+    context: &Context,
+    params: &Params<'_>,
+    body: impl FnOnce(&Context, &mut Args<'_>) -> RpcResult<T>,
+) -> RpcResult<Value> {
+    let value = body(context, &mut Args::of(params))?;
+    serde_json::to_value(value).map_err(|e| server(e.to_string()))
+}
+
+/// Registers a method on the blocking pool; the body may use `?` and gives something serialisable.
 macro_rules! method {
     ($module:ident, $name:literal, |$cx:ident, $args:ident| $body:expr) => {
         $module.register_blocking_method($name, |params, context: Shared, _| {
-            let $cx = &context;
-            #[allow(unused_mut, unused_variables, reason = "not every method has parameters")]
-            let mut $args = Args::of(&params);
-            let answer: RpcResult<Value> = (|| {
-                let value = $body;
-                serde_json::to_value(value).map_err(|e| server(e.to_string()))
-            })();
-            answer
+            #[allow(unused_variables, reason = "not every method has parameters")]
+            answer(&context, &params, |$cx, $args| Ok($body))
         })?
     };
 }
@@ -84,14 +92,23 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
         "openledger/",
         env!("CARGO_PKG_VERSION")
     ));
-    method!(module, "web3_sha3", |_cx, args| keccak256(args.next::<Bytes>()?));
-    method!(module, "net_version", |cx, args| cx.chain.chain_id().to_string());
+    method!(module, "web3_sha3", |_cx, args| keccak256(
+        args.next::<Bytes>()?
+    ));
+    method!(module, "net_version", |cx, args| cx
+        .chain
+        .chain_id()
+        .to_string());
     method!(module, "net_listening", |_cx, args| true);
     method!(module, "net_peerCount", |_cx, args| U64::ZERO);
-    method!(module, "eth_chainId", |cx, args| U64::from(cx.chain.chain_id()));
+    method!(module, "eth_chainId", |cx, args| U64::from(
+        cx.chain.chain_id()
+    ));
     method!(module, "eth_syncing", |_cx, args| false);
     method!(module, "eth_accounts", |_cx, args| Vec::<Address>::new());
-    method!(module, "eth_blockNumber", |cx, args| U64::from(cx.chain.labels()?.head));
+    method!(module, "eth_blockNumber", |cx, args| U64::from(
+        cx.chain.labels()?.head
+    ));
     method!(module, "txpool_status", |cx, args| {
         let status = cx.chain.pool_status();
         json!({ "pending": U64::from(status.pending), "queued": U64::from(status.queued) })
@@ -139,10 +156,14 @@ fn blocks(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
             Some(block) => Some(convert::receipts(cx.chain.spec(), &reader, &block)?),
         }
     });
-    method!(module, "eth_getBlockTransactionCountByNumber", |cx, args| {
-        let tag: BlockNumberOrTag = args.next()?;
-        find(&cx.chain, tag.into())?.map(|b| U64::from(b.block.transactions.len()))
-    });
+    method!(
+        module,
+        "eth_getBlockTransactionCountByNumber",
+        |cx, args| {
+            let tag: BlockNumberOrTag = args.next()?;
+            find(&cx.chain, tag.into())?.map(|b| U64::from(b.block.transactions.len()))
+        }
+    );
     method!(module, "eth_getBlockTransactionCountByHash", |cx, args| {
         let hash: B256 = args.next()?;
         find(&cx.chain, hash.into())?.map(|b| U64::from(b.block.transactions.len()))
@@ -216,21 +237,26 @@ fn state(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
 }
 
 fn transactions(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
-    method!(module, "eth_sendRawTransaction", |cx, args| cx.chain.send_raw(args.next()?)?);
-    module.register_async_method("eth_sendRawTransactionSync", |params, context, _| async move {
-        let mut args = Args::of(&params);
-        let raw: Bytes = args.next()?;
-        let wait = args
-            .optional::<u64>()?
-            .map_or(SYNC_WAIT, |ms| Duration::from_millis(ms).min(SYNC_WAIT_MAX));
-        let chain = &context.chain;
-        // Recovering the sender takes tens of microseconds: no reason to leave this thread.
-        let hash = chain.send_raw(raw)?;
-        let included = tokio::time::timeout(wait, chain.wait_included(hash))
-            .await
-            .map_err(|_| not_included(hash, wait))??;
-        convert::receipt_of(chain.spec(), &chain.reader()?, &included)
-    })?;
+    method!(module, "eth_sendRawTransaction", |cx, args| cx
+        .chain
+        .send_raw(args.next()?)?);
+    module.register_async_method(
+        "eth_sendRawTransactionSync",
+        |params, context, _| async move {
+            let mut args = Args::of(&params);
+            let raw: Bytes = args.next()?;
+            let wait = args
+                .optional::<u64>()?
+                .map_or(SYNC_WAIT, |ms| Duration::from_millis(ms).min(SYNC_WAIT_MAX));
+            let chain = &context.chain;
+            // Recovering the sender takes tens of microseconds: no reason to leave this thread.
+            let hash = chain.send_raw(raw)?;
+            let included = tokio::time::timeout(wait, chain.wait_included(hash))
+                .await
+                .map_err(|_| not_included(hash, wait))??;
+            convert::receipt_of(chain.spec(), &chain.reader()?, &included)
+        },
+    )?;
     method!(module, "eth_getTransactionByHash", |cx, args| {
         let hash: B256 = args.next()?;
         match cx.chain.included(hash)? {
@@ -245,20 +271,28 @@ fn transactions(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodErr
             None => cx.chain.pool().get(hash).map(|tx| tx.encoded.clone()),
         }
     });
-    method!(module, "eth_getTransactionByBlockNumberAndIndex", |cx, args| {
-        let tag: BlockNumberOrTag = args.next()?;
-        let index: Index = args.next()?;
-        find(&cx.chain, tag.into())?
-            .filter(|b| index.0 < b.block.transactions.len())
-            .map(|b| convert::transaction(&b, index.0))
-    });
-    method!(module, "eth_getTransactionByBlockHashAndIndex", |cx, args| {
-        let hash: B256 = args.next()?;
-        let index: Index = args.next()?;
-        find(&cx.chain, hash.into())?
-            .filter(|b| index.0 < b.block.transactions.len())
-            .map(|b| convert::transaction(&b, index.0))
-    });
+    method!(
+        module,
+        "eth_getTransactionByBlockNumberAndIndex",
+        |cx, args| {
+            let tag: BlockNumberOrTag = args.next()?;
+            let index: Index = args.next()?;
+            find(&cx.chain, tag.into())?
+                .filter(|b| index.0 < b.block.transactions.len())
+                .map(|b| convert::transaction(&b, index.0))
+        }
+    );
+    method!(
+        module,
+        "eth_getTransactionByBlockHashAndIndex",
+        |cx, args| {
+            let hash: B256 = args.next()?;
+            let index: Index = args.next()?;
+            find(&cx.chain, hash.into())?
+                .filter(|b| index.0 < b.block.transactions.len())
+                .map(|b| convert::transaction(&b, index.0))
+        }
+    );
     method!(module, "eth_getTransactionReceipt", |cx, args| {
         let hash: B256 = args.next()?;
         let reader = cx.chain.reader()?;
@@ -280,24 +314,31 @@ fn calls(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
     method!(module, "eth_call", |cx, args| {
         let request: TransactionRequest = args.next()?;
         let id = args.block()?;
-        output(cx.chain.call(request, id, overrides(&mut args)?)?)?
+        output(cx.chain.call(request, id, overrides(args)?)?)?
     });
     method!(module, "eth_estimateGas", |cx, args| {
         let request: TransactionRequest = args.next()?;
         let id = args.block()?;
-        let overrides = overrides(&mut args)?;
-        let estimate = cx.chain.with_context(id, |c| c.estimate_gas(request, overrides))?;
+        let overrides = overrides(args)?;
+        let estimate = cx
+            .chain
+            .with_context(id, |c| c.estimate_gas(request, overrides))?;
         U64::from(estimate.map_err(|outcome| failure(&outcome))?)
     });
     method!(module, "eth_createAccessList", |cx, args| {
         let request: TransactionRequest = args.next()?;
         let id = args.block()?;
-        let overrides = overrides(&mut args)?;
-        let (access_list, outcome) =
-            cx.chain.with_context(id, |c| c.access_list(request, overrides))?;
+        let overrides = overrides(args)?;
+        let (access_list, outcome) = cx
+            .chain
+            .with_context(id, |c| c.access_list(request, overrides))?;
         let gas_used = U256::from(outcome.gas_used());
         let error = error::output(outcome).err().map(|e| e.message().to_owned());
-        AccessListResult { access_list, gas_used, error }
+        AccessListResult {
+            access_list,
+            gas_used,
+            error,
+        }
     });
     Ok(())
 }

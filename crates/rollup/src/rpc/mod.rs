@@ -91,7 +91,10 @@ impl RpcServer {
 /// # Errors
 /// [`Error::Bind`] when the address cannot be listened on.
 pub async fn serve(chain: ChainHandle, addr: SocketAddr, config: RpcConfig) -> Result<RpcServer> {
-    let bind = |reason: &dyn std::fmt::Display| Error::Bind { addr, reason: reason.to_string() };
+    let bind = |reason: &dyn std::fmt::Display| Error::Bind {
+        addr,
+        reason: reason.to_string(),
+    };
     let settings = ServerConfig::builder()
         .max_connections(config.max_connections)
         .max_request_body_size(config.max_request_bytes)
@@ -101,7 +104,10 @@ pub async fn serve(chain: ChainHandle, addr: SocketAddr, config: RpcConfig) -> R
         .set_id_provider(HexIds)
         .build();
     let cors = config.cors_any_origin.then(|| {
-        CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any)
+        CorsLayer::new()
+            .allow_origin(Any)
+            .allow_methods(Any)
+            .allow_headers(Any)
     });
     let server = ServerBuilder::with_config(settings)
         .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors))
@@ -114,7 +120,10 @@ pub async fn serve(chain: ChainHandle, addr: SocketAddr, config: RpcConfig) -> R
 }
 
 fn module(chain: ChainHandle) -> Result<RpcModule<Context>> {
-    let mut module = RpcModule::new(Context { chain, filters: Filters::default() });
+    let mut module = RpcModule::new(Context {
+        chain,
+        filters: Filters::default(),
+    });
     methods::register(&mut module)
         .and_then(|()| fees::register(&mut module))
         .and_then(|()| filters::register(&mut module))

@@ -20,10 +20,12 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
             let mut args = Args::of(&params);
             let topic = match args.next::<String>() {
                 Ok(kind) if kind == "newHeads" => Ok(Topic::Heads),
-                Ok(kind) if kind == "logs" => {
-                    args.optional::<Filter>().map(|f| Topic::Logs(Box::new(f.unwrap_or_default())))
-                }
-                Ok(kind) => Err(invalid_params(format!("no \"{kind}\" subscription in eth namespace"))),
+                Ok(kind) if kind == "logs" => args
+                    .optional::<Filter>()
+                    .map(|f| Topic::Logs(Box::new(f.unwrap_or_default()))),
+                Ok(kind) => Err(invalid_params(format!(
+                    "no \"{kind}\" subscription in eth namespace"
+                ))),
                 Err(error) => Err(error),
             };
             match topic {
@@ -43,7 +45,9 @@ enum Topic {
 async fn follow(pending: PendingSubscriptionSink, topic: Topic, context: Arc<Context>) {
     // Before accepting, so that no block after the client's confirmation is missed.
     let mut events = context.chain.subscribe();
-    let Ok(sink) = pending.accept().await else { return };
+    let Ok(sink) = pending.accept().await else {
+        return;
+    };
     loop {
         tokio::select! {
             () = sink.closed() => return,
@@ -53,7 +57,11 @@ async fn follow(pending: PendingSubscriptionSink, topic: Topic, context: Arc<Con
 }
 
 /// Forwards one event; false when the subscription is over.
-async fn forward(events: &mut Receiver<ChainEvent>, sink: &SubscriptionSink, topic: &Topic) -> bool {
+async fn forward(
+    events: &mut Receiver<ChainEvent>,
+    sink: &SubscriptionSink,
+    topic: &Topic,
+) -> bool {
     let event = match events.recv().await {
         Ok(event) => event,
         // A client that cannot keep up is cut off; silence would look like "nothing happened".
@@ -82,6 +90,8 @@ async fn forward(events: &mut Receiver<ChainEvent>, sink: &SubscriptionSink, top
 }
 
 async fn send(sink: &SubscriptionSink, value: &(impl Serialize + Sync)) -> bool {
-    let Ok(json) = serde_json::value::to_raw_value(value) else { return false };
+    let Ok(json) = serde_json::value::to_raw_value(value) else {
+        return false;
+    };
     sink.send(SubscriptionMessage::from(json)).await.is_ok()
 }

@@ -76,9 +76,14 @@ impl StateChanges {
                 balance: info.balance,
                 code_hash: info.code_hash,
             });
-            changes
-                .accounts
-                .insert(keccak256(address), AccountChange { fields, wiped, storage });
+            changes.accounts.insert(
+                keccak256(address),
+                AccountChange {
+                    fields,
+                    wiped,
+                    storage,
+                },
+            );
         }
         for (hash, code) in &bundle.contracts {
             if !code.is_empty() {
@@ -117,13 +122,20 @@ impl StateTrie {
     /// A trie over the stored state with root `root`.
     #[must_use]
     pub fn new(root: B256) -> Self {
-        Self { accounts: Trie::new(None, root), storages: HashMap::new(), clock: 0 }
+        Self {
+            accounts: Trie::new(None, root),
+            storages: HashMap::new(),
+            clock: 0,
+        }
     }
 
     /// Forgets what is in memory and continues from the stored `root`: after a block was
     /// discarded, or the stored state was unwound.
     pub fn reset(&mut self, root: B256) {
-        *self = Self { clock: self.clock, ..Self::new(root) };
+        *self = Self {
+            clock: self.clock,
+            ..Self::new(root)
+        };
         self.accounts.set_clock(self.clock);
     }
 
@@ -141,7 +153,7 @@ impl StateTrie {
         let mut out = TrieChanges::default();
         for (hashed, change) in &changes.accounts {
             let account = self.apply_account(source, *hashed, change, &mut out.storage_nodes)?;
-            let leaf = account.map(|a| alloy_rlp::encode(a)).unwrap_or_default();
+            let leaf = account.map(alloy_rlp::encode).unwrap_or_default();
             self.accounts.set(source, *hashed, leaf)?;
             out.accounts.insert(*hashed, account);
         }
@@ -177,14 +189,23 @@ impl StateTrie {
             *touched = clock;
             trie.set_clock(clock);
             for (slot, value) in &change.storage {
-                let leaf = if value.is_zero() { Vec::new() } else { alloy_rlp::encode(value) };
+                let leaf = if value.is_zero() {
+                    Vec::new()
+                } else {
+                    alloy_rlp::encode(value)
+                };
                 trie.set(source, *slot, leaf)?;
             }
             let changed;
             (storage_root, changed) = trie.commit();
             nodes.insert(hashed, changed);
         }
-        Ok(Some(TrieAccount::new(fields.nonce, fields.balance, storage_root, fields.code_hash)))
+        Ok(Some(TrieAccount::new(
+            fields.nonce,
+            fields.balance,
+            storage_root,
+            fields.code_hash,
+        )))
     }
 
     /// The account at `hashed` as the trie has it.
@@ -196,7 +217,10 @@ impl StateTrie {
         source: &S,
         hashed: B256,
     ) -> Result<Option<TrieAccount>> {
-        self.accounts.get(source, hashed)?.map(|leaf| decode_account(&leaf)).transpose()
+        self.accounts
+            .get(source, hashed)?
+            .map(|leaf| decode_account(&leaf))
+            .transpose()
     }
 
     /// A storage value as the trie has it.
@@ -209,8 +233,11 @@ impl StateTrie {
         hashed: B256,
         slot: B256,
     ) -> Result<U256> {
-        let Some(trie) = self.storage_trie(source, hashed)? else { return Ok(U256::ZERO) };
-        trie.get(source, slot)?.map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))
+        let Some(trie) = self.storage_trie(source, hashed)? else {
+            return Ok(U256::ZERO);
+        };
+        trie.get(source, slot)?
+            .map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))
     }
 
     /// Proves an account and some of its slots (EIP-1186).
@@ -231,12 +258,19 @@ impl StateTrie {
             storage.push(match self.storage_trie(source, hashed)? {
                 Some(trie) => {
                     let (leaf, nodes) = trie.proof(source, keccak256(slot))?;
-                    (leaf.map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))?, nodes)
+                    (
+                        leaf.map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))?,
+                        nodes,
+                    )
                 }
                 None => (U256::ZERO, Vec::new()),
             });
         }
-        Ok(AccountProof { account, nodes, storage })
+        Ok(AccountProof {
+            account,
+            nodes,
+            storage,
+        })
     }
 
     fn storage_trie<S: NodeSource + ?Sized>(
@@ -245,7 +279,9 @@ impl StateTrie {
         hashed: B256,
     ) -> Result<Option<&mut Trie>> {
         if !self.storages.contains_key(&hashed) {
-            let Some(account) = self.account(source, hashed)? else { return Ok(None) };
+            let Some(account) = self.account(source, hashed)? else {
+                return Ok(None);
+            };
             let trie = Trie::new(Some(hashed), account.storage_root);
             self.storages.insert(hashed, (trie, self.clock));
         }
@@ -262,7 +298,11 @@ impl StateTrie {
         let cutoff = self.clock.saturating_sub(64);
         let count = |trie: &mut Trie| trie.prune(0);
         let loaded = count(&mut self.accounts)
-            + self.storages.values_mut().map(|(trie, _)| count(trie)).sum::<usize>();
+            + self
+                .storages
+                .values_mut()
+                .map(|(trie, _)| count(trie))
+                .sum::<usize>();
         if loaded <= NODES_KEPT {
             return;
         }
@@ -287,7 +327,11 @@ pub struct AccountProof {
 
 /// An account as it is before anything happened to it.
 pub(crate) const fn code_or_empty(hash: B256) -> Option<B256> {
-    if hash.const_eq(&KECCAK256_EMPTY) { None } else { Some(hash) }
+    if hash.const_eq(&KECCAK256_EMPTY) {
+        None
+    } else {
+        Some(hash)
+    }
 }
 
 pub(crate) fn decode_account(mut leaf: &[u8]) -> Result<TrieAccount> {

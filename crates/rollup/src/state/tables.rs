@@ -62,13 +62,19 @@ pub fn append(
 ) -> Result<()> {
     let mut index = ChangedKeys::default();
     for (hashed, change) in &changes.accounts {
-        let old = before.get(Table::Accounts, hashed.as_slice())?.unwrap_or_default();
+        let old = before
+            .get(Table::Accounts, hashed.as_slice())?
+            .unwrap_or_default();
         let new = tries.accounts.get(hashed).copied().flatten();
-        let new = new.map(|a| alloy_rlp::encode(a)).unwrap_or_default();
+        let new = new.map(alloy_rlp::encode).unwrap_or_default();
         for (slot, value) in storage_writes(before, hashed, change)? {
             let key = slot_key(hashed, &slot);
             let old = before.get(Table::Storage, &key)?.unwrap_or_default();
-            let new = if value.is_zero() { Vec::new() } else { encode_value(value) };
+            let new = if value.is_zero() {
+                Vec::new()
+            } else {
+                encode_value(value)
+            };
             if old == new {
                 continue;
             }
@@ -80,7 +86,11 @@ pub fn append(
             delete_nodes(batch, before, hashed)?;
         }
         if old != new {
-            batch.put(Table::AccountHistory, at_block(hashed.as_slice(), number), old);
+            batch.put(
+                Table::AccountHistory,
+                at_block(hashed.as_slice(), number),
+                old,
+            );
             put_or_delete(batch, Table::Accounts, hashed.to_vec(), new);
             index.accounts.push(*hashed);
         }
@@ -120,10 +130,15 @@ fn storage_writes(
 
 fn delete_nodes(batch: &mut Batch, before: &dyn Snapshot, hashed: &B256) -> Result<()> {
     let prefix = node_key(Some(*hashed), &Nibbles::new());
-    before.scan(Table::TrieNodes, &prefix, &prefix_end(&prefix), &mut |key, _| {
-        batch.delete(Table::TrieNodes, key);
-        Ok(ControlFlow::Continue(()))
-    })
+    before.scan(
+        Table::TrieNodes,
+        &prefix,
+        &prefix_end(&prefix),
+        &mut |key, _| {
+            batch.delete(Table::TrieNodes, key);
+            Ok(ControlFlow::Continue(()))
+        },
+    )
 }
 
 fn put_or_delete(batch: &mut Batch, table: Table, key: Vec<u8>, value: Vec<u8>) {
@@ -146,7 +161,10 @@ pub fn unwind(batch: &mut Batch, now: &dyn Snapshot, number: u64) -> Result<Stat
         batch.delete(Table::AccountHistory, at_block(hashed.as_slice(), number));
     }
     for (hashed, slot) in index.slots {
-        batch.delete(Table::StorageHistory, at_block(&slot_key(&hashed, &slot), number));
+        batch.delete(
+            Table::StorageHistory,
+            at_block(&slot_key(&hashed, &slot), number),
+        );
     }
     batch.delete(Table::Changes, number.to_be_bytes());
     Ok(changes)
@@ -164,14 +182,18 @@ pub(crate) fn rewind_tables(
 ) -> Result<()> {
     for (hashed, change) in &changes.accounts {
         for (slot, value) in storage_writes(now, hashed, change)? {
-            let new = if value.is_zero() { Vec::new() } else { encode_value(value) };
+            let new = if value.is_zero() {
+                Vec::new()
+            } else {
+                encode_value(value)
+            };
             put_or_delete(batch, Table::Storage, slot_key(hashed, &slot), new);
         }
         if change.fields.is_none() {
             delete_nodes(batch, now, hashed)?;
         }
         let new = tries.accounts.get(hashed).copied().flatten();
-        let new = new.map(|a| alloy_rlp::encode(a)).unwrap_or_default();
+        let new = new.map(alloy_rlp::encode).unwrap_or_default();
         put_or_delete(batch, Table::Accounts, hashed.to_vec(), new);
     }
     put_nodes(batch, None, &tries.account_nodes);
@@ -203,14 +225,25 @@ fn reverse(now: &dyn Snapshot, number: u64) -> Result<StateChanges> {
                 code_hash: account.code_hash,
             })
         };
-        let change = AccountChange { fields, wiped: false, storage: BTreeMap::new() };
+        let change = AccountChange {
+            fields,
+            wiped: false,
+            storage: BTreeMap::new(),
+        };
         changes.accounts.insert(*hashed, change);
     }
     for (hashed, slot) in &index.slots {
         let old = now
-            .get(Table::StorageHistory, &at_block(&slot_key(hashed, slot), number))?
+            .get(
+                Table::StorageHistory,
+                &at_block(&slot_key(hashed, slot), number),
+            )?
             .ok_or_else(missing)?;
-        let value = if old.is_empty() { Default::default() } else { decode_value(&old)? };
+        let value = if old.is_empty() {
+            Default::default()
+        } else {
+            decode_value(&old)?
+        };
         // A changed slot changes the storage root, so its account is in the index.
         let change = changes.accounts.get_mut(hashed).ok_or_else(missing)?;
         change.storage.insert(*slot, value);
@@ -300,7 +333,10 @@ pub fn recompute_root(snapshot: &dyn Snapshot) -> Result<B256> {
             let hashed = B256::from_slice(key);
             return Err(Error::corrupt(
                 "storage root",
-                format_args!("{hashed}: stored {}, recomputed {root}", account.storage_root),
+                format_args!(
+                    "{hashed}: stored {}, recomputed {root}",
+                    account.storage_root
+                ),
             ));
         }
         accounts.add_leaf(Nibbles::unpack(key), leaf);

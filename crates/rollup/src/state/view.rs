@@ -30,7 +30,10 @@ impl View {
     /// The state after block `number`, which must not be above the snapshot's head.
     #[must_use]
     pub const fn at(snapshot: Arc<dyn Snapshot>, number: u64) -> Self {
-        Self { snapshot, at: Some(number) }
+        Self {
+            snapshot,
+            at: Some(number),
+        }
     }
 
     /// The snapshot this reads from.
@@ -82,7 +85,9 @@ impl View {
     /// # Errors
     /// When the store cannot be read.
     pub fn code(&self, address: Address) -> Result<Bytes> {
-        let hash = self.account(address)?.and_then(|a| code_or_empty(a.code_hash));
+        let hash = self
+            .account(address)?
+            .and_then(|a| code_or_empty(a.code_hash));
         hash.map_or_else(|| Ok(Bytes::new()), |hash| self.code_by_hash(hash))
     }
 
@@ -91,7 +96,8 @@ impl View {
             return Ok(Bytes::new());
         }
         let code = self.snapshot.get(Table::Code, hash.as_slice())?;
-        code.map(Bytes::from).ok_or_else(|| Error::corrupt("code", hash))
+        code.map(Bytes::from)
+            .ok_or_else(|| Error::corrupt("code", hash))
     }
 
     /// A storage value.
@@ -106,7 +112,9 @@ impl View {
 
     fn hash_of(&self, number: u64) -> Result<B256> {
         let header = self.snapshot.get(Table::Headers, &number.to_be_bytes())?;
-        Ok(header.and_then(|h| h.get(..32).map(B256::from_slice)).unwrap_or_default())
+        Ok(header
+            .and_then(|h| h.get(..32).map(B256::from_slice))
+            .unwrap_or_default())
     }
 }
 

@@ -53,7 +53,12 @@ impl Trie {
     /// A trie whose stored root hash is `root`; nothing is loaded yet.
     #[must_use]
     pub fn new(owner: Option<B256>, root: B256) -> Self {
-        Self { owner, root: Link::from_root(root), removed: BTreeSet::new(), clock: 0 }
+        Self {
+            owner,
+            root: Link::from_root(root),
+            removed: BTreeSet::new(),
+            clock: 0,
+        }
     }
 
     /// Forgets everything that is in memory and starts again from the stored `root`.
@@ -73,16 +78,36 @@ impl Trie {
         self.root.prune(clock)
     }
 
-    fn walk<'a, S: NodeSource + ?Sized>(&'a mut self, source: &'a S) -> (&'a mut Link, Walk<'a, S>) {
-        let Self { owner, root, removed, clock } = self;
-        (root, Walk { source, owner: *owner, clock: *clock, removed })
+    fn walk<'a, S: NodeSource + ?Sized>(
+        &'a mut self,
+        source: &'a S,
+    ) -> (&'a mut Link, Walk<'a, S>) {
+        let Self {
+            owner,
+            root,
+            removed,
+            clock,
+        } = self;
+        (
+            root,
+            Walk {
+                source,
+                owner: *owner,
+                clock: *clock,
+                removed,
+            },
+        )
     }
 
     /// The value under `key`.
     ///
     /// # Errors
     /// When a node on the path cannot be read or is corrupt.
-    pub fn get<S: NodeSource + ?Sized>(&mut self, source: &S, key: B256) -> Result<Option<Vec<u8>>> {
+    pub fn get<S: NodeSource + ?Sized>(
+        &mut self,
+        source: &S,
+        key: B256,
+    ) -> Result<Option<Vec<u8>>> {
         let (root, walk) = self.walk(source);
         walk.get(root, Nibbles::unpack(key))
     }
@@ -109,8 +134,10 @@ impl Trie {
 
     /// Hashes what changed and returns the root with the nodes to store and remove.
     pub fn commit(&mut self) -> (B256, NodeChanges) {
-        let mut changes: NodeChanges =
-            std::mem::take(&mut self.removed).into_iter().map(|path| (path, None)).collect();
+        let mut changes: NodeChanges = std::mem::take(&mut self.removed)
+            .into_iter()
+            .map(|path| (path, None))
+            .collect();
         let root = match &mut self.root {
             Link::Empty => EMPTY_ROOT_HASH,
             Link::Hash(hash) => *hash,
@@ -202,7 +229,9 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     fn get(&self, mut link: &mut Link, key: Nibbles) -> Result<Option<Vec<u8>>> {
         let mut depth = 0;
         loop {
-            let Some(node) = self.resolve(link, &key.slice(..depth))? else { return Ok(None) };
+            let Some(node) = self.resolve(link, &key.slice(..depth))? else {
+                return Ok(None);
+            };
             let rest = key.slice(depth..);
             match &mut node.body {
                 Body::Leaf { key, value } => return Ok((*key == rest).then(|| value.clone())),
@@ -224,7 +253,13 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     /// Inserts below `link`, whose path is `path`; `rest` is what remains of the key. Returns
     /// whether anything changed. Every node that appears or moves is dirty and every path that was
     /// occupied stays occupied, so insertion leaves no stored node behind.
-    fn insert(&mut self, link: &mut Link, path: Nibbles, rest: Nibbles, value: Vec<u8>) -> Result<bool> {
+    fn insert(
+        &mut self,
+        link: &mut Link,
+        path: Nibbles,
+        rest: Nibbles,
+        value: Vec<u8>,
+    ) -> Result<bool> {
         let clock = self.clock;
         let Some(node) = self.resolve(link, &path)? else {
             *link = Link::leaf(rest, value, clock);
@@ -241,7 +276,12 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                     let old_leaf = Link::leaf(key.slice(common + 1..), std::mem::take(old), clock);
                     let new_leaf = Link::leaf(rest.slice(common + 1..), value, clock);
                     let (at_old, at_new) = (key.get_unchecked(common), rest.get_unchecked(common));
-                    *link = fork(rest.slice(..common), (at_old, old_leaf), (at_new, new_leaf), clock);
+                    *link = fork(
+                        rest.slice(..common),
+                        (at_old, old_leaf),
+                        (at_new, new_leaf),
+                        clock,
+                    );
                     return Ok(true);
                 }
             }
@@ -253,7 +293,11 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 } else {
                     let tail = key.slice(common + 1..);
                     let child = std::mem::replace(child, Link::Empty);
-                    let old = if tail.is_empty() { child } else { Link::extension(tail, child, clock) };
+                    let old = if tail.is_empty() {
+                        child
+                    } else {
+                        Link::extension(tail, child, clock)
+                    };
                     let new = Link::leaf(rest.slice(common + 1..), value, clock);
                     let (at_old, at_new) = (key.get_unchecked(common), rest.get_unchecked(common));
                     *link = fork(rest.slice(..common), (at_old, old), (at_new, new), clock);
@@ -264,7 +308,12 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 let nibble = rest.get_unchecked(0);
                 let mut below = path;
                 below.push(nibble);
-                self.insert(&mut children[usize::from(nibble)], below, rest.slice(1..), value)?
+                self.insert(
+                    &mut children[usize::from(nibble)],
+                    below,
+                    rest.slice(1..),
+                    value,
+                )?
             }
         };
         if changed {
@@ -276,7 +325,9 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     /// Removes below `link`; afterwards `link` is in canonical form (no branch with one child, no
     /// extension over a leaf or an extension). Returns whether anything changed.
     fn remove(&mut self, link: &mut Link, path: Nibbles, rest: Nibbles) -> Result<bool> {
-        let Some(node) = self.resolve(link, &path)? else { return Ok(false) };
+        let Some(node) = self.resolve(link, &path)? else {
+            return Ok(false);
+        };
         match &mut node.body {
             Body::Leaf { key, .. } => {
                 if *key != rest {
@@ -308,14 +359,18 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 let (first, more) = (left.next(), left.next());
                 match (first, more) {
                     (Some(only), None) => {
-                        let child = std::mem::replace(&mut children[usize::from(only)], Link::Empty);
+                        let child =
+                            std::mem::replace(&mut children[usize::from(only)], Link::Empty);
                         let mut below = path;
                         below.push(only);
                         *link = self.prepend(Nibbles::from_nibbles([only]), child, below)?;
                     }
                     (Some(_), Some(_)) => node.memo = None,
                     (None, _) => {
-                        return Err(Error::corrupt("trie", format_args!("branch {path:?} had one child")));
+                        return Err(Error::corrupt(
+                            "trie",
+                            format_args!("branch {path:?} had one child"),
+                        ));
                     }
                 }
             }
@@ -328,15 +383,18 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     fn prepend(&mut self, prefix: Nibbles, mut child: Link, below: Nibbles) -> Result<Link> {
         let clock = self.clock;
         let Some(node) = self.resolve(&mut child, &below)? else {
-            return Err(Error::corrupt("trie", format_args!("empty child at {below:?}")));
+            return Err(Error::corrupt(
+                "trie",
+                format_args!("empty child at {below:?}"),
+            ));
         };
         let merged = match &mut node.body {
-            Body::Leaf { key, value } => {
-                Link::leaf(prefix.join(key), std::mem::take(value), clock)
-            }
-            Body::Extension { key, child } => {
-                Link::extension(prefix.join(key), std::mem::replace(child, Link::Empty), clock)
-            }
+            Body::Leaf { key, value } => Link::leaf(prefix.join(key), std::mem::take(value), clock),
+            Body::Extension { key, child } => Link::extension(
+                prefix.join(key),
+                std::mem::replace(child, Link::Empty),
+                clock,
+            ),
             Body::Branch(_) => return Ok(Link::extension(prefix, child, clock)),
         };
         self.removed.insert(below);
@@ -350,7 +408,11 @@ fn fork(prefix: Nibbles, a: (u8, Link), b: (u8, Link), clock: u32) -> Link {
     children[usize::from(a.0)] = a.1;
     children[usize::from(b.0)] = b.1;
     let branch = Link::node(Body::Branch(children), clock);
-    if prefix.is_empty() { branch } else { Link::extension(prefix, branch, clock) }
+    if prefix.is_empty() {
+        branch
+    } else {
+        Link::extension(prefix, branch, clock)
+    }
 }
 
 /// A hash-referencing child or an embedded one, as [`RlpNode`] bytes.

@@ -39,11 +39,19 @@ pub(super) enum Body {
 
 impl Link {
     pub(super) fn from_root(root: B256) -> Self {
-        if root == EMPTY_ROOT_HASH { Self::Empty } else { Self::Hash(root) }
+        if root == EMPTY_ROOT_HASH {
+            Self::Empty
+        } else {
+            Self::Hash(root)
+        }
     }
 
     pub(super) fn node(body: Body, touched: u32) -> Self {
-        Self::Node(Box::new(Node { body, memo: None, touched }))
+        Self::Node(Box::new(Node {
+            body,
+            memo: None,
+            touched,
+        }))
     }
 
     pub(super) fn leaf(key: Nibbles, value: Vec<u8>, touched: u32) -> Self {
@@ -104,10 +112,14 @@ impl Node {
             .map_err(|e| Error::corrupt("trie node", format_args!("{e}: {rlp:02x?}")))?;
         let body = match node {
             TrieNode::EmptyRoot => return Err(Error::corrupt("trie node", "empty")),
-            TrieNode::Leaf(leaf) => Body::Leaf { key: leaf.key, value: leaf.value },
-            TrieNode::Extension(ext) => {
-                Body::Extension { key: ext.key, child: Link::decode(&ext.child, touched)? }
-            }
+            TrieNode::Leaf(leaf) => Body::Leaf {
+                key: leaf.key,
+                value: leaf.value,
+            },
+            TrieNode::Extension(ext) => Body::Extension {
+                key: ext.key,
+                child: Link::decode(&ext.child, touched)?,
+            },
             TrieNode::Branch(branch) => {
                 let mut children: Box<[Link; 16]> = Box::default();
                 let mut stack = branch.stack.iter();
@@ -122,7 +134,11 @@ impl Node {
                 Body::Branch(children)
             }
         };
-        Ok(Self { body, memo: Some(reference(rlp)), touched })
+        Ok(Self {
+            body,
+            memo: Some(reference(rlp)),
+            touched,
+        })
     }
 
     /// The node's RLP. Its children must be sealed.
@@ -131,7 +147,9 @@ impl Node {
         match &self.body {
             Body::Leaf { key, value } => LeafNodeRef::new(key, value).encode(&mut out),
             Body::Extension { key, child } => {
-                let child = child.memo().expect("children are sealed before their parent");
+                let child = child
+                    .memo()
+                    .expect("children are sealed before their parent");
                 ExtensionNodeRef::new(key, &child).encode(&mut out);
             }
             Body::Branch(children) => {
@@ -141,7 +159,11 @@ impl Node {
                     if child.is_empty() {
                         continue;
                     }
-                    stack.push(child.memo().expect("children are sealed before their parent"));
+                    stack.push(
+                        child
+                            .memo()
+                            .expect("children are sealed before their parent"),
+                    );
                     mask.set_bit(nibble);
                 }
                 BranchNodeRef::new(&stack, mask).encode(&mut out);

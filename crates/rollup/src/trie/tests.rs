@@ -140,10 +140,14 @@ fn a_swapped_node_is_reported_not_used() {
     let path = *table.0.borrow().keys().find(|p| p.len() == 1).unwrap();
     table.0.borrow_mut().insert(path, vec![0xc0]);
     trie.reset(root);
-    let errors = (0u8..32).filter(|i| trie.get(&table, keccak256([*i])).is_err()).count();
+    let errors = (0u8..32)
+        .filter(|i| trie.get(&table, keccak256([*i])).is_err())
+        .count();
     assert!(errors > 0);
     table.0.borrow_mut().remove(&path);
     trie.reset(root);
-    let error = (0u8..32).find_map(|i| trie.get(&table, keccak256([i])).err()).unwrap();
+    let error = (0u8..32)
+        .find_map(|i| trie.get(&table, keccak256([i])).err())
+        .unwrap();
     assert!(error.to_string().contains("missing node"), "{error}");
 }

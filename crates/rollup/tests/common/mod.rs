@@ -1,5 +1,9 @@
 //! A chain with funded wallets and a hand-driven clock, and ways to sign.
-#![allow(dead_code, clippy::unwrap_used, reason = "tests; each test binary uses a part of this")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "tests; each test binary uses a part of this"
+)]
 
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::Encodable2718;
@@ -29,8 +33,11 @@ pub(crate) fn wallet(n: u8) -> PrivateKeySigner {
 
 /// Ten wallets with 1,000 coins each.
 pub(crate) fn genesis() -> Genesis {
-    let mut genesis =
-        Genesis { gas_limit: 60_000_000, timestamp: GENESIS_TIME, ..Default::default() };
+    let mut genesis = Genesis {
+        gas_limit: 60_000_000,
+        timestamp: GENESIS_TIME,
+        ..Default::default()
+    };
     genesis.config.chain_id = CHAIN_ID;
     for n in 0..10 {
         let account = GenesisAccount::default().with_balance(U256::from(1_000 * ETHER));
@@ -89,7 +96,9 @@ pub(crate) fn request(nonce: u64, to: TxKind, value: u128, input: Bytes) -> TxEi
 
 pub(crate) fn sign(signer: &PrivateKeySigner, tx: TxEip1559) -> Bytes {
     let signature = signer.sign_hash_sync(&tx.signature_hash()).unwrap();
-    OpTxEnvelope::from(tx.into_signed(signature)).encoded_2718().into()
+    OpTxEnvelope::from(tx.into_signed(signature))
+        .encoded_2718()
+        .into()
 }
 
 pub(crate) fn transfer(from: &PrivateKeySigner, nonce: u64, to: Address, value: u128) -> Bytes {
@@ -97,7 +106,10 @@ pub(crate) fn transfer(from: &PrivateKeySigner, nonce: u64, to: Address, value: 
 }
 
 pub(crate) fn create(from: &PrivateKeySigner, nonce: u64, init_code: &[u8]) -> Bytes {
-    sign(from, request(nonce, TxKind::Create, 0, init_code.to_vec().into()))
+    sign(
+        from,
+        request(nonce, TxKind::Create, 0, init_code.to_vec().into()),
+    )
 }
 
 pub(crate) fn call(from: &PrivateKeySigner, nonce: u64, to: Address, input: &[u8]) -> Bytes {
@@ -143,5 +155,9 @@ pub(crate) fn reverting() -> Vec<u8> {
 
 /// Calldata of two words.
 pub(crate) fn words(a: u64, b: u64) -> Vec<u8> {
-    [U256::from(a).to_be_bytes::<32>(), U256::from(b).to_be_bytes::<32>()].concat()
+    [
+        U256::from(a).to_be_bytes::<32>(),
+        U256::from(b).to_be_bytes::<32>(),
+    ]
+    .concat()
 }

@@ -2,7 +2,7 @@
 //!
 //! The blocks (Holocene; 10 to 48 transactions, up to 24 Mgas, deposits included) come with the
 //! `kona-executor` 0.4.0 crate: each archive holds the parent header, the payload, the expected
-//! hash, and every trie node, code and header that execution needs, in a RocksDB directory. Cargo
+//! hash, and every trie node, code and header that execution needs, in a `RocksDB` directory. Cargo
 //! downloads the crate, nothing of it is compiled: `cargo info` unpacks it into the registry.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -103,8 +103,14 @@ impl NodeSource for Nodes<'_> {
 
 impl Witness {
     fn preimage(&self, hash: B256) -> Result<&[u8]> {
-        let missing = || Error::Unknown { what: "preimage", id: hash.to_string() };
-        self.preimages.get(&hash).map(Vec::as_slice).ok_or_else(missing)
+        let missing = || Error::Unknown {
+            what: "preimage",
+            id: hash.to_string(),
+        };
+        self.preimages
+            .get(&hash)
+            .map(Vec::as_slice)
+            .ok_or_else(missing)
     }
 }
 
@@ -133,7 +139,9 @@ impl DatabaseRef for Witness {
     fn storage_ref(&self, address: Address, slot: U256) -> Result<U256> {
         let slot = keccak256(slot.to_be_bytes::<32>());
         let nodes = Nodes(&self.preimages);
-        self.trie.borrow_mut().storage(&nodes, keccak256(address), slot)
+        self.trie
+            .borrow_mut()
+            .storage(&nodes, keccak256(address), slot)
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256> {
@@ -153,14 +161,22 @@ fn read(archive: &Path) -> (Fixture, HashMap<B256, Vec<u8>>) {
     for entry in tar.entries().unwrap() {
         let mut entry = entry.unwrap();
         let path = entry.path().unwrap().into_owned();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if name.starts_with("._") {
             continue; // macOS attributes
         }
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
         let mut keep = |key: &[u8], value: &[u8]| {
-            assert_eq!(keccak256(value).as_slice(), key, "{name}: a preimage of another hash");
+            assert_eq!(
+                keccak256(value).as_slice(),
+                key,
+                "{name}: a preimage of another hash"
+            );
             preimages.insert(B256::from_slice(key), value.to_vec());
         };
         match path.extension().and_then(|e| e.to_str()) {
@@ -193,7 +209,9 @@ fn all_blocks_reproduce_their_hashes() {
             prev_randao: payload.prev_randao,
             gas_limit: payload.gas_limit.to::<u64>(),
             parent_beacon_block_root: Some(payload.parent_beacon_block_root),
-            extra_data: spec.extra_data(timestamp, Some(payload.eip1559_params), None).unwrap(),
+            extra_data: spec
+                .extra_data(timestamp, Some(payload.eip1559_params), None)
+                .unwrap(),
         };
         let transactions: Vec<_> = payload
             .transactions
@@ -216,12 +234,26 @@ fn all_blocks_reproduce_their_hashes() {
             &mut NoCandidates,
         )
         .unwrap();
-        let tries =
-            witness.trie.borrow_mut().apply(&Nodes(&witness.preimages), &result.changes).unwrap();
-        let header =
-            seal(&spec, &parent, parent_hash, &inputs, &result, tries.root, EMPTY_ROOT_HASH)
-                .unwrap()
-                .seal_slow();
-        assert_eq!(header.hash(), fixture.expected_block_hash, "{archive:?}: {header:#?}");
+        let tries = witness
+            .trie
+            .borrow_mut()
+            .apply(&Nodes(&witness.preimages), &result.changes)
+            .unwrap();
+        let header = seal(
+            &spec,
+            &parent,
+            parent_hash,
+            &inputs,
+            &result,
+            tries.root,
+            EMPTY_ROOT_HASH,
+        )
+        .unwrap()
+        .seal_slow();
+        assert_eq!(
+            header.hash(),
+            fixture.expected_block_hash,
+            "{archive:?}: {header:#?}"
+        );
     }
 }

@@ -1,10 +1,10 @@
-//! Just enough of RocksDB's file formats to read a small database without RocksDB: the write-ahead
+//! Just enough of `RocksDB`'s file formats to read a small database without it: the write-ahead
 //! log and block-based tables (`log_format.h`, `write_batch.cc`, `block_based/format.cc`).
 
 /// Called for every key and value.
 pub(crate) type Keep<'a> = dyn FnMut(&[u8], &[u8]) + 'a;
 
-/// LEB128, as RocksDB's varint32 and varint64.
+/// LEB128, as `RocksDB`'s varint32 and varint64.
 fn varint(bytes: &mut &[u8]) -> usize {
     let (mut value, mut shift) = (0u64, 0);
     loop {
@@ -75,7 +75,11 @@ fn read_batch(batch: &[u8], keep: &mut Keep<'_>) {
 pub(crate) fn read_table(table: &[u8], keep: &mut Keep<'_>) {
     let footer_at = table.len() - 53;
     let footer = &table[footer_at..];
-    assert_eq!(footer[45..], 0x88e2_41b7_85f4_cff7_u64.to_le_bytes(), "table magic");
+    assert_eq!(
+        footer[45..],
+        0x88e2_41b7_85f4_cff7_u64.to_le_bytes(),
+        "table magic"
+    );
     assert_eq!(u32_le(&footer[41..]), 6, "format version");
     let meta_len = u32_le(&footer[13..]);
     let metaindex = block(table, footer_at - meta_len - 5, meta_len);
@@ -98,7 +102,11 @@ pub(crate) fn read_table(table: &[u8], keep: &mut Keep<'_>) {
             Some((at, len)) if shared > 0 => {
                 let zigzag = varint(&mut rest);
                 let half = zigzag >> 1;
-                let next = if zigzag & 1 == 0 { len + half } else { len - half - 1 };
+                let next = if zigzag & 1 == 0 {
+                    len + half
+                } else {
+                    len - half - 1
+                };
                 (at + len + 5, next)
             }
             _ => (varint(&mut rest), varint(&mut rest)),
@@ -115,7 +123,9 @@ pub(crate) fn read_table(table: &[u8], keep: &mut Keep<'_>) {
 fn block(table: &[u8], at: usize, len: usize) -> Vec<u8> {
     match table[at + len] {
         0 => table[at..at + len].to_vec(),
-        1 => snap::raw::Decoder::new().decompress_vec(&table[at..at + len]).unwrap(),
+        1 => snap::raw::Decoder::new()
+            .decompress_vec(&table[at..at + len])
+            .unwrap(),
         other => panic!("block compression type {other}"),
     }
 }
