@@ -58,8 +58,8 @@ contract SettlementHandler is Network {
     constructor() payable {
         deployNetwork();
         vm.deal(address(this), type(uint128).max);
-        vm.deal(settler, type(uint64).max);
-        vm.deal(challenger, type(uint64).max);
+        vm.deal(settler, type(uint96).max);
+        vm.deal(challenger, type(uint96).max);
         for (uint256 i = 0; i < PAYERS; ++i) {
             payers.push(vm.addr(KEY + i));
         }
@@ -176,22 +176,25 @@ contract SettlementHandler is Network {
         Book memory b = books[epoch - 1];
         (b.fees, b.fault) = (0, fault);
         for (uint256 i = 0; i < PAYERS; ++i) {
-            Payer memory p = settlement.payerOf(payers[i]);
-            uint128 balance = p.deposited - p.withdrawn;
+            uint128 balance = _balance(i);
             // Who asked to leave is not served.
-            if (p.exitRequestedAt != 0 || balance <= b.spent[i]) continue;
+            if (settlement.payerOf(payers[i]).exitRequestedAt != 0 || balance <= b.spent[i]) continue;
             uint128 cost = uint128(bound(uint256(keccak256(abi.encode(seed, i))), 0, balance - b.spent[i]));
             b.spent[i] += cost;
             b.fees += cost;
         }
         _share(b, seed);
         if (fault == Fault.Overdraft) {
-            Payer memory p = settlement.payerOf(payers[0]);
-            b.spent[0] = p.deposited - p.withdrawn + 1;
+            b.spent[0] = _balance(0) + 1;
         }
         books[epoch] = b;
         post(epochRecord(epoch, Trees.root(payerLeaves(epoch)), Trees.root(earnerLeaves(epoch)), b.fees));
         postings += 1;
+    }
+
+    function _balance(uint256 i) internal view returns (uint128) {
+        Payer memory p = settlement.payerOf(payers[i]);
+        return p.deposited - p.withdrawn;
     }
 
     function _share(Book memory b, uint256 seed) internal pure {
@@ -269,7 +272,7 @@ contract SettlementHandler is Network {
     /// Demands are made, and later closed, without an answer: the payer signed nothing.
     function _watch() internal {
         for (uint64 e = settlement.finalEpoch() + 1; e < settlement.openEpoch(); ++e) {
-            if (books[e].fault == Fault.Overdraft) {
+            if (books[e].fault == Fault.Overdraft && books[e].spent[0] > _balance(0)) {
                 bytes32[] memory proof = Trees.proof(payerLeaves(e), 0);
                 uint128 spent = books[e].spent[0];
                 _noteWithdrawn(e);
@@ -278,7 +281,8 @@ contract SettlementHandler is Network {
                 settlement.challengeOverdraft(e, payers[0], spent, 0, proof);
                 return;
             }
-            if (books[e].fault == Fault.Unsigned) {
+            // A deposit made since covers the debit, but nobody has signed for it.
+            if (books[e].fault != Fault.None) {
                 _watchUnsigned(e);
                 if (settlement.openEpoch() == e) return;
             }

@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 pub struct Deployment {
     /// Chain id.
     pub chain_id: u64,
-    /// OpenZeppelin AccessManager: the only authority.
+    /// `AccessManager` of OpenZeppelin: the only authority.
     pub access_manager: Address,
-    /// ProtocolParameters.
+    /// `ProtocolParameters`: what governance sets, by epoch.
     pub parameters: Address,
-    /// InferenceSettlement: deposits, epochs, claims.
+    /// `InferenceSettlement`: deposits, epochs, claims.
     pub settlement: Address,
-    /// DatanetRegistry (ERC-721).
+    /// `DatanetRegistry`, ERC-721: Datanets and their versions.
     pub datanets: Address,
-    /// ContributionAnchor.
+    /// `ContributionAnchor`: batches, bonds, challenges.
     pub anchor: Address,
-    /// ModelRegistry (ERC-721).
+    /// `ModelRegistry`, ERC-721: base models and adapters.
     pub models: Address,
 }
 
-/// A role of the AccessManager. Role 0 is its administrator (governance).
+/// A role of the `AccessManager`. Role 0 is its administrator (governance).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Posts epochs; needs a bond besides.
@@ -40,7 +40,7 @@ impl Role {
     /// All roles.
     pub const ALL: [Self; 4] = [Self::Settler, Self::Guardian, Self::Governor, Self::Commons];
 
-    /// The number that the AccessManager knows it by.
+    /// The number that the `AccessManager` knows it by.
     pub const fn id(self) -> u64 {
         match self {
             Self::Settler => 1,

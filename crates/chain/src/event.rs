@@ -17,72 +17,72 @@ use crate::{Deployment, Error};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// From ProtocolParameters.
+    /// Governance set the parameters of coming epochs.
     ParametersSet(Box<ProtocolParameters::ParametersSet>),
-    /// From DatanetRegistry.
+    /// A Datanet was created and its fee paid.
     DatanetCreated(DatanetRegistry::DatanetCreated),
-    /// From DatanetRegistry.
+    /// A Datanet's policy for future versions changed.
     PolicyChanged(DatanetRegistry::PolicyChanged),
-    /// From DatanetRegistry.
+    /// A dataset version was sealed.
     VersionPublished(DatanetRegistry::VersionPublished),
-    /// From DatanetRegistry.
+    /// Contributions to a Datanet were stopped or allowed.
     PausedChanged(DatanetRegistry::PausedChanged),
-    /// From a Datanet's vault.
+    /// A Datanet's vault spent coins.
     CommonsReleased {
         /// The vault.
         vault: Address,
         /// The log.
         event: CommonsVault::Released,
     },
-    /// From ContributionAnchor.
+    /// Priority for a batch was claimed.
     Committed(ContributionAnchor::Committed),
-    /// From ContributionAnchor.
+    /// A batch was anchored and its bond locked.
     Anchored(ContributionAnchor::Anchored),
-    /// From ContributionAnchor.
+    /// A contribution was proven faulty and its bond taken.
     ContributionSlashed(ContributionAnchor::ContributionSlashed),
-    /// From ContributionAnchor.
+    /// A batch's window passed and its bond came free.
     BatchFinalised(ContributionAnchor::BatchFinalised),
-    /// From ContributionAnchor.
+    /// Contribution bond came in.
     BondDeposited(ContributionAnchor::BondDeposited),
-    /// From ContributionAnchor.
+    /// Contribution bond went out.
     BondWithdrawn(ContributionAnchor::BondWithdrawn),
-    /// From ModelRegistry.
+    /// A base model was registered and its fee paid.
     BaseRegistered(ModelRegistry::BaseRegistered),
-    /// From ModelRegistry.
+    /// An adapter was registered with its lineage, and its fee paid.
     AdapterRegistered(Box<ModelRegistry::AdapterRegistered>),
-    /// From ModelRegistry.
+    /// A model is no longer offered.
     ModelRetired(ModelRegistry::ModelRetired),
-    /// From InferenceSettlement.
+    /// A payer deposit came in.
     Deposited(InferenceSettlement::Deposited),
-    /// From InferenceSettlement.
+    /// An epoch was posted.
     EpochPosted(Box<InferenceSettlement::EpochPosted>),
-    /// From InferenceSettlement.
+    /// An epoch became final.
     EpochFinalised(InferenceSettlement::EpochFinalised),
-    /// From InferenceSettlement.
+    /// An epoch and all after it were withdrawn.
     EpochDisabled(InferenceSettlement::EpochDisabled),
-    /// From InferenceSettlement.
+    /// An earner was paid.
     Claimed(InferenceSettlement::Claimed),
-    /// From InferenceSettlement.
+    /// Coins wait for an account to take them out.
     PaymentHeld(InferenceSettlement::PaymentHeld),
-    /// From InferenceSettlement.
+    /// Held coins were taken out.
     Withdrawn(InferenceSettlement::Withdrawn),
-    /// From InferenceSettlement.
+    /// A payer asked for its deposit back.
     ExitRequested(InferenceSettlement::ExitRequested),
-    /// From InferenceSettlement.
+    /// A payer deposited again instead of leaving.
     ExitCancelled(InferenceSettlement::ExitCancelled),
-    /// From InferenceSettlement.
+    /// A payer took the unspent rest back.
     Exited(InferenceSettlement::Exited),
-    /// From InferenceSettlement.
+    /// A payer was shown to have debits.
     ExitContested(InferenceSettlement::ExitContested),
-    /// From InferenceSettlement.
+    /// A settler's bond changed.
     SettlerBonded(InferenceSettlement::SettlerBonded),
-    /// From InferenceSettlement.
+    /// A settler lost bond.
     SettlerSlashed(InferenceSettlement::SettlerSlashed),
-    /// From InferenceSettlement.
+    /// The voucher behind a debit was demanded.
     VoucherDemanded(InferenceSettlement::VoucherDemanded),
-    /// From InferenceSettlement.
+    /// A demanded voucher was shown.
     DemandAnswered(InferenceSettlement::DemandAnswered),
-    /// From InferenceSettlement.
+    /// A demand ended without an answer.
     DemandClosed(InferenceSettlement::DemandClosed),
     /// A Datanet or model token was created or changed hands.
     TokenMoved {
@@ -95,7 +95,7 @@ pub enum Event {
         /// New owner.
         to: Address,
     },
-    /// A role was given, of the AccessManager.
+    /// A role was given.
     RoleGranted(AccessManager::RoleGranted),
     /// A role was taken.
     RoleRevoked(AccessManager::RoleRevoked),

@@ -127,7 +127,7 @@ impl TestChain {
             ExecutionResult::Halt { reason, .. } => Err(Error::Reverted {
                 reason: format!("{reason:?}"),
             }),
-            success => Ok(success),
+            success @ ExecutionResult::Success { .. } => Ok(success),
         }
     }
 

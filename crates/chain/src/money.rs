@@ -354,7 +354,7 @@ impl Ledger {
         })
     }
 
-    /// Coins that InferenceSettlement must hold.
+    /// Coins that `InferenceSettlement` must hold.
     ///
     /// # Errors
     /// [`Error::Ledger`] if the sums do not fit.
@@ -374,7 +374,7 @@ impl Ledger {
         .map_err(sum)
     }
 
-    /// Coins that ContributionAnchor must hold.
+    /// Coins that `ContributionAnchor` must hold.
     ///
     /// # Errors
     /// [`Error::Ledger`] if the sum does not fit.

@@ -130,7 +130,7 @@ impl fmt::Display for Event {
                 e.index,
                 e.batch,
                 e.contributor,
-                fault(e.fault.into()),
+                fault(e.fault),
                 open(e.toChallenger),
                 open(e.burned)
             ),
@@ -207,7 +207,7 @@ impl fmt::Display for Event {
                 f,
                 "Epoch {} and all after it were withdrawn because {}",
                 e.epoch,
-                disabled(e.reason.into())
+                disabled(e.reason)
             ),
             Self::Claimed(e) => write!(
                 f,

@@ -124,7 +124,7 @@ mod tests {
 
         let other = Voucher {
             maxCumulative: 10,
-            ..voucher.clone()
+            ..voucher
         };
         assert!(verify(&other, &domain, &signature, signer.address()).is_err());
         let elsewhere = Deployment::expected(6, Address::repeat_byte(1), 0).settlement_domain();

@@ -1,4 +1,4 @@
-//! The faults that ContributionAnchor judges, end to end: signed, anchored, proven, slashed.
+//! The faults that `ContributionAnchor` judges, end to end: signed, anchored, proven, slashed.
 
 use openledger_chain::money;
 use openledger_primitives::{Wei, keccak256, merkle};
