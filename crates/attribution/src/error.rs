@@ -12,7 +12,7 @@ pub enum Error {
         /// Position of the row.
         row: usize,
         /// What the model said.
-        source: openledger_model::Error,
+        source: Box<openledger_model::Error>,
     },
     /// The model refused the query.
     #[error("query of {prompt} prompt and {output} output tokens: {source}")]
@@ -22,7 +22,7 @@ pub enum Error {
         /// Output tokens.
         output: usize,
         /// What the model said.
-        source: openledger_model::Error,
+        source: Box<openledger_model::Error>,
     },
     /// Sketches were made for an adapter of another size.
     #[error("the sketches are for adapters of {expected} parameters, this one has {found}")]

@@ -41,8 +41,12 @@ pub(crate) fn fit(
         gradients.par_iter_mut().zip(chunk).try_for_each_init(
             Workspace::new,
             |ws, (gradient, &row)| {
-                lora_gradients(base, adapter, &rows[row], gradient, ws)
-                    .map_err(|source| Error::Row { row, source })?;
+                lora_gradients(base, adapter, &rows[row], gradient, ws).map_err(|source| {
+                    Error::Row {
+                        row,
+                        source: Box::new(source),
+                    }
+                })?;
                 done();
                 Ok::<_, Error>(())
             },

@@ -66,7 +66,10 @@ impl RowSketches {
             .try_for_each_init(Scratch::default, |scratch, (row, (bytes, example))| {
                 scratch
                     .sketch(base, adapter, example, weights, projection, bytes)
-                    .map_err(|source| Error::Row { row, source })?;
+                    .map_err(|source| Error::Row {
+                        row,
+                        source: Box::new(source),
+                    })?;
                 done();
                 Ok::<_, Error>(())
             })?;
@@ -190,7 +193,7 @@ impl RowSketches {
             .map_err(|source| Error::Query {
                 prompt: example.loss_from.min(example.tokens.len()),
                 output: example.targets(),
-                source,
+                source: Box::new(source),
             })?;
         Ok(bytes)
     }

@@ -196,7 +196,7 @@ fn check_surprisals(attributor: &Attributor<'_>, evidence: &Evidence<'_>) -> Res
         Error::Query {
             prompt: prompt.len(),
             output: output.len(),
-            source,
+            source: Box::new(source),
         }
     })?;
     let vocab = attributor.base.config.vocab;

@@ -131,11 +131,7 @@ fn npy(path: &Path) -> Result<Vec<Vec<f64>>, Box<dyn Error>> {
         .split(['(', ')'])
         .nth(1)
         .ok_or_else(|| fail("no shape"))?;
-    let width = shape
-        .split(',')
-        .map(str::trim)
-        .filter(|n| !n.is_empty())
-        .next_back();
+    let width = shape.split(',').map(str::trim).rfind(|n| !n.is_empty());
     let width: usize = width.ok_or_else(|| fail("no shape"))?.parse()?;
     let values: Vec<f64> = if header.contains("'|u1'") {
         body.iter().map(|&byte| f64::from(byte)).collect()
