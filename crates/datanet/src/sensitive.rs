@@ -64,6 +64,8 @@ pub(crate) fn judge(content: &str) -> Option<(Reason, Evidence)> {
     })
 }
 
+/// A compiled pattern. Digits and word borders are the ASCII ones: what follows counts bytes, and
+/// Unicode borders would cost the fast matcher.
 macro_rules! pattern {
     ($pattern:expr) => {{
         static PATTERN: LazyLock<Regex> =
@@ -130,8 +132,9 @@ fn email_address(text: &str) -> Option<(usize, usize)> {
 
 fn phone_number(text: &str) -> Option<(usize, usize)> {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '+' | '-' | '_' | '/' | '=');
-    let international = pattern!(r"\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,4}\)?){2,6}");
-    let american = pattern!(r"(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}");
+    let international = pattern!(r"\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]{1,4}\)?){2,6}");
+    let american =
+        pattern!(r"(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[ .-])[2-9][0-9]{2}[ .-][0-9]{4}");
     let found = international
         .find_iter(text)
         .filter(|found| (9..=15).contains(&digits(found.as_str()).len()))
@@ -160,7 +163,7 @@ fn digits(text: &str) -> Vec<u8> {
 }
 
 fn payment_card(text: &str) -> Option<(usize, usize)> {
-    pattern!(r"\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,19}")
+    pattern!(r"[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}[ -][0-9]{4}|[0-9]{4}[ -][0-9]{6}[ -][0-9]{5}|[0-9]{13,19}")
         .find_iter(text)
         .filter(|found| {
             let part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
@@ -209,7 +212,7 @@ fn luhn(digits: &[u8]) -> bool {
 }
 
 fn iban(text: &str) -> Option<(usize, usize)> {
-    pattern!(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+    pattern!(r"(?-u:\b)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?-u:\b)")
         .find_iter(text)
         .find(|found| iban_checksum(found.as_str()))
         .map(|found| (found.start(), found.end()))
@@ -233,7 +236,7 @@ fn iban_checksum(text: &str) -> bool {
 
 fn social_security_number(text: &str) -> Option<(usize, usize)> {
     let part = |c: char| c.is_alphanumeric() || c == '-';
-    pattern!(r"\d{3}-\d{2}-\d{4}")
+    pattern!(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")
         .find_iter(text)
         .filter(|found| stands_alone(text, found.start(), found.end(), part))
         .find(|found| {
@@ -257,9 +260,9 @@ fn private_key(text: &str) -> Option<(usize, usize)> {
         return None;
     }
     let block =
-        pattern!(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----\s+[A-Za-z0-9+/=:,\s-]{64,}");
+        pattern!(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----[ \n][A-Za-z0-9+/=:, \n\t-]{64,}");
     let named = pattern!(
-        r"(?i)\b(?:private[ _-]?key|priv[_-]?key|secret[ _-]?key)\b[^\n]{0,24}?\b(?:0x)?([0-9a-f]{64})\b"
+        r"(?i)(?-u:\b)(?:private[ _-]?key|priv[_-]?key|secret[ _-]?key)(?-u:\b)[^\n]{0,24}?(?-u:\b)(?:0x)?([0-9a-f]{64})(?-u:\b)"
     );
     let found = block.find(text).or_else(|| {
         named
@@ -272,10 +275,10 @@ fn private_key(text: &str) -> Option<(usize, usize)> {
 
 fn api_key(text: &str) -> Option<(usize, usize)> {
     let known = pattern!(
-        r"\b(?:A(?:KIA|SIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}|glpat-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{16,}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9A-Za-z]{16,}|sk-[A-Za-z0-9_-]{32,}|hf_[A-Za-z0-9]{30,}|eyJ[A-Za-z0-9_-]{12,}\.eyJ[A-Za-z0-9_-]{12,}\.[A-Za-z0-9_-]{16,})"
+        r"(?-u:\b)(?:A(?:KIA|SIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,}|glpat-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{16,}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9A-Za-z]{16,}|sk-[A-Za-z0-9_-]{32,}|hf_[A-Za-z0-9]{30,}|eyJ[A-Za-z0-9_-]{12,}\.eyJ[A-Za-z0-9_-]{12,}\.[A-Za-z0-9_-]{16,})"
     );
     let named = pattern!(
-        r#"(?i)\b(?:api[_-]?key|secret|access[_-]?token|auth[_-]?token|password|passwd)["']?\s*[:=]\s*["']?([A-Za-z0-9+/_-]{24,})"#
+        r#"(?i)(?-u:\b)(?:api[_-]?key|secret|access[_-]?token|auth[_-]?token|password|passwd)["']?[ \n]*[:=][ \n]*["']?([A-Za-z0-9+/_-]{24,})"#
     );
     let found = known
         .find_iter(text)
@@ -314,7 +317,7 @@ fn seed_phrase(text: &str) -> Option<(usize, usize)> {
     // BIP-39 words have three to eight letters and come in dozens; the words before the colon say
     // that they are a secret and not a sentence.
     let captures = pattern!(
-        r"(?i)\b(?:seed phrase|mnemonic|recovery phrase|secret phrase|recovery words)\b[^:\n]{0,40}:\s*((?-i:[a-z]{3,8}[ ,]+){11,23}(?-i:[a-z]{3,8}))\b"
+        r"(?i)(?-u:\b)(?:seed phrase|mnemonic|recovery phrase|secret phrase|recovery words)(?-u:\b)[^:\n]{0,40}:[ \n]*((?-i:[a-z]{3,8}[ ,]+){11,23}(?-i:[a-z]{3,8}))(?-u:\b)"
     )
     .captures(text)?;
     let words = captures.get(1)?;
@@ -422,6 +425,9 @@ mod tests {
             "a seed phrase is a list of words that restores a wallet when the device is lost",
             "DE89 3704 0044 0532 0130 01",
             "+1 and +2 make 3; UTC+02:00",
+            // Digits of other scripts are no numbers of these kinds (and no panic).
+            "\u{664}\u{661}\u{661}\u{661} \u{661}\u{661}\u{661}\u{661} \u{661}\u{661}\u{661}\u{661} \u{661}\u{661}\u{661}\u{661}",
+            "\u{661}\u{662}\u{663}-\u{664}\u{665}-\u{666}\u{667}\u{668}\u{669} and 1234567890123",
         ] {
             check(text, None);
         }

@@ -449,3 +449,12 @@ proptest! {
         prop_assert_eq!(ingest.accepted.len() + ingest.rejected.len(), ingest.lines as usize);
     }
 }
+
+proptest! {
+    /// Text that is full of what the patterns look for, in every script.
+    #[test]
+    fn near_misses_never_panic(text in "[0-9\\p{Nd}A-Z@.+() \\-]{0,80}(secret|private key|mnemonic|sk-|ghp_)?[: =]{0,2}[0-9a-fA-F\\p{Nd}]{0,70}") {
+        let ingest = judge(&line("w", "What is this?", &text), &Policy::default());
+        prop_assert_eq!(ingest.lines, 1);
+    }
+}
