@@ -44,7 +44,13 @@ async fn offline(args: &CompletionArgs) -> Result<Node> {
     );
     let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let base = Node::base_of(&data_dir)?;
-    let node = Node::open(NodeConfig { data_dir, rpc: local, http: local, base }).await?;
+    let node = Node::open(NodeConfig {
+        data_dir,
+        rpc: local,
+        http: local,
+        base,
+    })
+    .await?;
     Ok(node)
 }
 

@@ -48,7 +48,12 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "DIR", env = "OPENLEDGER_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Contributions, one JSON object a line. Default: the bundled sample Datanet.
-    #[arg(long, value_name = "FILE.jsonl", requires = "text", requires = "contributor")]
+    #[arg(
+        long,
+        value_name = "FILE.jsonl",
+        requires = "text",
+        requires = "contributor"
+    )]
     pub(crate) datanet: Option<PathBuf>,
     /// Column with the text; two columns make prompt and answer.
     #[arg(long, value_name = "COL[,COL..]", value_delimiter = ',')]
@@ -152,7 +157,9 @@ pub(crate) struct AuditArgs {
 /// Logs go to stderr, warnings and worse unless `RUST_LOG` says otherwise.
 pub(crate) fn init_logging(cli: &Cli) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if cli.log_json {
         builder.json().init();
     } else {

@@ -30,7 +30,9 @@ async fn serve(args: DevArgs) -> Result<()> {
     if !args.json {
         eprintln!("OpenLedger dev network in {}", data_dir.display());
     }
-    let node = node.await.with_context(|| format!("cannot start in {}", data_dir.display()))?;
+    let node = node
+        .await
+        .with_context(|| format!("cannot start in {}", data_dir.display()))?;
     let outcome = with_node(&node, args).await;
     // Whatever happened, leave the stores closed in order.
     node.shutdown().await;
@@ -40,8 +42,12 @@ async fn serve(args: DevArgs) -> Result<()> {
 async fn with_node(node: &Node, args: DevArgs) -> Result<()> {
     let pages = openledger_studio::router(node.clone());
     let api = openledger_node::api::router(node.clone());
-    let server = node.serve_http(api.merge(pages)).context("cannot serve the pages")?;
-    let spec = LoopSpec { input: input(&args)? };
+    let server = node
+        .serve_http(api.merge(pages))
+        .context("cannot serve the pages")?;
+    let spec = LoopSpec {
+        input: input(&args)?,
+    };
     if !args.json {
         eprintln!("pages and API  {}", node.http_url());
         eprintln!("JSON-RPC       {}", node.rpc_url());
@@ -67,7 +73,11 @@ async fn with_node(node: &Node, args: DevArgs) -> Result<()> {
         println!();
         println!("The network stays up until Ctrl-C:");
         println!("  pages and API   {}", node.http_url());
-        println!("  JSON-RPC        {}   (chain id {})", node.rpc_url(), summary.chain.id);
+        println!(
+            "  JSON-RPC        {}   (chain id {})",
+            node.rpc_url(),
+            summary.chain.id
+        );
         println!("  API key         {}", summary.dev.api_key);
     }
     tokio::select! {
@@ -104,8 +114,16 @@ fn input(args: &DevArgs) -> Result<Option<LoopInput>> {
     let file = file
         .canonicalize()
         .with_context(|| format!("cannot open the Datanet {}", file.display()))?;
-    let contributor = args.contributor.clone().context("--contributor COL is missing")?;
-    Ok(Some(LoopInput { file: Some(file), text: args.text.clone(), contributor, limit: args.limit }))
+    let contributor = args
+        .contributor
+        .clone()
+        .context("--contributor COL is missing")?;
+    Ok(Some(LoopInput {
+        file: Some(file),
+        text: args.text.clone(),
+        contributor,
+        limit: args.limit,
+    }))
 }
 
 /// The directory asked for, or the user's own.

@@ -11,9 +11,11 @@ pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
     let recipe = PretrainRecipe::load(&args.recipe)?;
     let bar = ProgressBar::new(0);
     bar.set_style(
-        ProgressStyle::with_template("{prefix:>12.bold} [{bar:28}] {pos}/{len} {elapsed:>4} {wide_msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> "),
+        ProgressStyle::with_template(
+            "{prefix:>12.bold} [{bar:28}] {pos}/{len} {elapsed:>4} {wide_msg}",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> "),
     );
     bar.set_prefix("pretrain");
     let run_dir = args.out.join("run");

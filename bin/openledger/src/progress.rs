@@ -28,7 +28,9 @@ impl Bars {
                     Ok(_) | Err(RecvError::Lagged(_)) => continue,
                     Err(RecvError::Closed) => break,
                 };
-                let Ok(view) = serde_json::from_value::<StageView>(notice.json) else { continue };
+                let Ok(view) = serde_json::from_value::<StageView>(notice.json) else {
+                    continue;
+                };
                 if view.name != stage {
                     if let Some(done) = bar.take() {
                         done.finish();
@@ -62,9 +64,10 @@ impl Drop for Bars {
 
 fn new_bar(name: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{prefix:>12.bold} [{bar:28}] {elapsed:>4} {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
+    let style =
+        ProgressStyle::with_template("{prefix:>12.bold} [{bar:28}] {elapsed:>4} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ");
     bar.set_style(style);
     bar.set_prefix(name.to_owned());
     bar.enable_steady_tick(Duration::from_millis(200));

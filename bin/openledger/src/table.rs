@@ -1,7 +1,7 @@
 //! What the loop came to, as tables.
 
 use anyhow::Result;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use openledger_node::summary::Summary;
 use openledger_node::{Node, parts_sum_to_fees};
@@ -45,7 +45,10 @@ pub(crate) fn print(node: &Node, summary: &Summary) -> Result<()> {
     let mut table = new_table(&["earner", "role", "earned OPEN", "claimed OPEN", "for rows"]);
     let page = node.earners(0, EARNERS)?;
     for earner in &page.items {
-        let name = earner.name.clone().unwrap_or_else(|| format!("{}", earner.address));
+        let name = earner
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("{}", earner.address));
         let rows: Vec<String> = earner.rows.iter().map(|row| format!("#{row}")).collect();
         table.add_row(vec![
             name,
@@ -58,13 +61,21 @@ pub(crate) fn print(node: &Node, summary: &Summary) -> Result<()> {
     right_align(&mut table, &[2, 3]);
     println!("{table}");
     if page.total > page.items.len() {
-        println!("... and {} more: {}/wallets", page.total - page.items.len(), node.http_url());
+        println!(
+            "... and {} more: {}/wallets",
+            page.total - page.items.len(),
+            node.http_url()
+        );
     }
     evidence(node)?;
 
     let paid = &settled.paid_wei;
     println!();
-    println!("Epoch {}: fees in {} OPEN", settled.epoch, open(settled.fees_wei));
+    println!(
+        "Epoch {}: fees in {} OPEN",
+        settled.epoch,
+        open(settled.fees_wei)
+    );
     for (name, amount) in [
         ("contributors", paid.contributors),
         ("operator", paid.operator),
@@ -75,8 +86,16 @@ pub(crate) fn print(node: &Node, summary: &Summary) -> Result<()> {
     ] {
         println!("  {name:<25} {:>24}", open(amount));
     }
-    let equal = if parts_sum_to_fees(summary) { "=" } else { "!=" };
-    let chain = if settled.conserved { "balances" } else { "DOES NOT BALANCE" };
+    let equal = if parts_sum_to_fees(summary) {
+        "="
+    } else {
+        "!="
+    };
+    let chain = if settled.conserved {
+        "balances"
+    } else {
+        "DOES NOT BALANCE"
+    };
     println!(
         "in {equal} out; {} claims paid; the ledger recomputed from the chain alone {chain}:",
         settled.claims
@@ -91,8 +110,10 @@ fn reasons(summary: &Summary) -> String {
         return String::new();
     }
     reasons.sort_by(|a, b| b.1.cmp(a.1));
-    let reasons: Vec<String> =
-        reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let reasons: Vec<String> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
     format!(" ({})", reasons.join(", "))
 }
 
@@ -100,10 +121,19 @@ fn reasons(summary: &Summary) -> String {
 fn evidence(node: &Node) -> Result<()> {
     let mut best = Vec::new();
     for completion in node.completions(200)? {
-        let Some(view) = node.attribution(&completion.id)? else { continue };
+        let Some(view) = node.attribution(&completion.id)? else {
+            continue;
+        };
         for span in view.spans.iter().filter(|span| span.admissible) {
-            let Some(source) = span.sources.first() else { continue };
-            best.push((span.surprisal_millibits, span.text.clone(), source.clone(), view.id.clone()));
+            let Some(source) = span.sources.first() else {
+                continue;
+            };
+            best.push((
+                span.surprisal_millibits,
+                span.text.clone(),
+                source.clone(),
+                view.id.clone(),
+            ));
         }
     }
     best.sort_by(|a, b| b.0.cmp(&a.0));
@@ -117,7 +147,12 @@ fn evidence(node: &Node) -> Result<()> {
         if text.chars().count() == 60 {
             text.push('…');
         }
-        table.add_row(vec![text, format!("#{}", source.row), source.contributor, id]);
+        table.add_row(vec![
+            text,
+            format!("#{}", source.row),
+            source.contributor,
+            id,
+        ]);
     }
     println!("{table}");
     Ok(())
@@ -125,7 +160,7 @@ fn evidence(node: &Node) -> Result<()> {
 
 fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(UTF8_BORDERS_ONLY);
     table.set_header(header.iter().copied());
     table
 }

@@ -348,6 +348,20 @@ impl Contracts {
         Ok(self.reader.payer(payer).await?.balance())
     }
 
+    /// Deposits for anybody, from the dev faucet.
+    pub(crate) async fn deposit_for(
+        &self,
+        wallets: &DevWallets,
+        payer: Address,
+        amount: Wei,
+    ) -> Result<()> {
+        let call = self.deployment.deposit_for(payer, amount);
+        self.sender
+            .send(wallets.address(Role::Faucet), &call)
+            .await?;
+        Ok(())
+    }
+
     pub(crate) fn sign_voucher(
         &self,
         key: &PrivateKeySigner,

@@ -179,6 +179,7 @@ impl Node {
                     ..Sampling::greedy()
                 },
                 payment: Payment::ApiKey(self.dev_api_key().unwrap_or_default()),
+                idempotency: Some(format!("loop/{key}/{index}")),
             };
             asked.push((index, self.complete(request).await?));
         }

@@ -117,6 +117,9 @@ pub struct CompletionRequest {
     pub sampling: Sampling,
     /// Who pays.
     pub payment: Payment,
+    /// The caller's own name for this request. Asking again under the same name, even after a
+    /// crash, gives the same answer and charges nothing more.
+    pub idempotency: Option<String>,
 }
 
 /// An answer in the making. Dropping it cancels the request; an answer that is not finished costs
@@ -195,7 +198,16 @@ impl Node {
             })?;
         let payer = self.payer(&request.payment).await?;
         let prompt_text = self.render(&request.prompt);
-        let id = self.mint_completion_id()?;
+        let id = match &request.idempotency {
+            None => self.mint_completion_id()?,
+            Some(key) => {
+                let id = self.completion_id_for(payer, key);
+                if let Ok(doc) = self.completion_doc(&id) {
+                    return self.answered(doc);
+                }
+                id
+            }
+        };
         let created = clock::unix_seconds();
         let seed = request.sampling.seed.unwrap_or_else(|| seed_from(&id));
         let served = Request {
@@ -258,7 +270,7 @@ impl Node {
             reservation: Some(reservation),
         };
         tokio::spawn(answer.forward(events, send));
-        let fingerprint = format!("{:x}", model.weights)[..12].to_owned();
+        let fingerprint = fingerprint(model.weights);
         Ok(CompletionStream {
             id,
             model: model.name,
@@ -495,12 +507,51 @@ impl Node {
         }
     }
 
+    /// The stream of an answer that was given before.
+    fn answered(&self, doc: CompletionDoc) -> Result<CompletionStream> {
+        let receipt = self.signed_receipt(&doc.id)?.receipt;
+        let model: Option<ModelDoc> = self.catalogue().get(collection::MODELS, &doc.model)?;
+        let fingerprint = fingerprint(model.map(|model| model.weights).unwrap_or_default());
+        let (send, receive) = mpsc::channel(2);
+        let done = Completion {
+            text: doc.output.clone(),
+            finish_reason: finish_reason(doc.finish),
+            prompt_tokens: receipt.promptTokens,
+            output_tokens: receipt.outputTokens,
+        };
+        let text = CompletionEvent::Token {
+            text: doc.output,
+            logprob: None,
+        };
+        // The channel has room for both.
+        let _ = send.try_send(text);
+        let _ = send.try_send(CompletionEvent::Done(done));
+        Ok(CompletionStream {
+            id: doc.id,
+            model: doc.model,
+            created: doc.created,
+            fingerprint,
+            events: receive,
+        })
+    }
+
+    fn completion_id_for(&self, payer: Address, key: &str) -> String {
+        let name = [
+            self.id_secret().as_slice(),
+            payer.as_slice(),
+            key.as_bytes(),
+        ]
+        .concat();
+        completion_id(keccak256(name))
+    }
+
     /// A fresh id. It cannot be guessed, since it opens the prompt and the answer to whoever
     /// knows it.
     fn mint_completion_id(&self) -> Result<String> {
         let number = self.next_id()?.to_be_bytes();
-        let digest = keccak256([self.id_secret().as_slice(), &number].concat());
-        Ok(format!("cmpl-{}", &format!("{digest:x}")[..24]))
+        Ok(completion_id(keccak256(
+            [self.id_secret().as_slice(), &number].concat(),
+        )))
     }
 }
 
@@ -621,6 +672,7 @@ impl Answer {
                         receipt: signed.digest,
                         sequence: signed.receipt.sequence,
                         fee: Wei::new(signed.receipt.fee),
+                        finish: completion.finish,
                         created: signed.receipt.createdAt,
                     };
                     tx.put(collection::COMPLETIONS, &id, &doc)
@@ -633,10 +685,7 @@ impl Answer {
             };
             let done = Completion {
                 text,
-                finish_reason: match completion.finish {
-                    FinishReason::Stop => "stop",
-                    FinishReason::Length => "length",
-                },
+                finish_reason: finish_reason(completion.finish),
                 prompt_tokens: completion.prompt_tokens.len() as u32,
                 output_tokens: completion.output_tokens.len() as u32,
             };
@@ -730,6 +779,21 @@ fn served_prompt(prompt: &Prompt) -> openledger_serving::Prompt {
                 .map(|m| (m.role, m.content.clone()))
                 .collect(),
         ),
+    }
+}
+
+fn completion_id(digest: B256) -> String {
+    format!("cmpl-{}", &format!("{digest:x}")[..24])
+}
+
+fn fingerprint(weights: B256) -> String {
+    format!("{weights:x}")[..12].to_owned()
+}
+
+const fn finish_reason(finish: FinishReason) -> &'static str {
+    match finish {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
     }
 }
 

@@ -407,6 +407,26 @@ impl Node {
         Some(self.0.wallets.api_key())
     }
 
+    /// Where the contracts are.
+    pub fn deployment(&self) -> openledger_chain::Deployment {
+        *self.0.contracts.deployment()
+    }
+
+    /// The settler that vouchers are made out to.
+    pub fn settler(&self) -> Address {
+        self.0.wallets.address(Role::Operator)
+    }
+
+    /// Deposits for a payer from the dev network's faucet.
+    ///
+    /// # Errors
+    /// If the faucet is empty or the chain refuses.
+    pub async fn deposit_for(&self, payer: Address, amount: Wei) -> Result<()> {
+        self.contracts()
+            .deposit_for(self.wallets(), payer, amount)
+            .await
+    }
+
     /// Chain id.
     pub fn chain_id(&self) -> u64 {
         DEV_CHAIN_ID

@@ -175,6 +175,7 @@ pub(crate) struct CompletionDoc {
     pub(crate) receipt: B256,
     pub(crate) sequence: u64,
     pub(crate) fee: Wei,
+    pub(crate) finish: openledger_serving::FinishReason,
     pub(crate) created: u64,
 }
 

@@ -372,8 +372,12 @@ impl Node {
         .split(defaults.eval_fraction, defaults.eval_seed)?)
     }
 
-    /// Waits until a run has ended.
-    pub(crate) async fn wait_for_run(&self, id: &str) -> Result<()> {
+    /// Waits until a run has succeeded.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if it fails or is cancelled or paused, [`Error::NotFound`] for an
+    /// unknown run.
+    pub async fn wait_for_run(&self, id: &str) -> Result<()> {
         let topic = format!("run:{id}");
         let mut live = self.notices().follow();
         loop {

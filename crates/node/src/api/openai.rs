@@ -31,6 +31,8 @@ use crate::{Error, Node};
 pub(super) const ATTRIBUTION_HEADER: &str = "x-openledger-attribution";
 /// Carries a voucher: base64 of `{"voucher": {..}, "signature": "0x.."}`.
 pub(super) const VOUCHER_HEADER: &str = "x-openledger-voucher";
+/// Names a request, so that asking again is safe.
+const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 /// Longest wait for an inline attribution.
 const INLINE_WAIT: Duration = Duration::from_secs(30);
 
@@ -223,6 +225,7 @@ async fn answer(
     let streaming = common.stream;
     let request = CompletionRequest {
         payment: payment(headers)?,
+        idempotency: idempotency(headers)?,
         sampling: sampling(&common, logprobs, echo)?,
         model: common.model,
         prompt,
@@ -284,6 +287,20 @@ fn payment(headers: &HeaderMap) -> Result<Payment, ApiError> {
             "send an API key (Authorization: Bearer ..) or a signed voucher ({VOUCHER_HEADER})"
         ))
         .into()),
+    }
+}
+
+/// The caller's own name for the request, as payment APIs have it.
+fn idempotency(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_HEADER) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(key) if (1..=128).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::invalid(
+            IDEMPOTENCY_HEADER,
+            "1 to 128 visible ASCII characters",
+        )),
     }
 }
 
