@@ -66,7 +66,8 @@ fn measure(world: &w1::World, spec: &SketchSpec) -> Result<Value, openledger_att
         .map(|rows| rows.into_iter().map(f64::from).collect())
         .collect();
     let [half, tenth] = world.lds(&scores);
-    let gradients = 2 * world.rows.len() + world.decoys.len();
+    let fitted = world.rows.len().min(spec.fit_rows as usize);
+    let gradients = fitted + world.rows.len() + world.decoys.len();
     Ok(json!({
         "lds_drop50": half,
         "lds_drop10": tenth,

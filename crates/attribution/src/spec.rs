@@ -29,7 +29,7 @@ impl Default for SketchSpec {
         Self {
             dimensions: 2048,
             seed: 0x4f50_454e,
-            fit_rows: 512,
+            fit_rows: 64,
             damping_ppm: 10_000,
         }
     }
