@@ -99,6 +99,17 @@ pub enum Event {
     RoleGranted(AccessManager::RoleGranted),
     /// A role was taken.
     RoleRevoked(AccessManager::RoleRevoked),
+    /// A function was assigned to a role.
+    FunctionAssigned(AccessManager::TargetFunctionRoleUpdated),
+    /// A role got its name.
+    RoleNamed(AccessManager::RoleLabel),
+    /// A contract was put under an `AccessManager`.
+    AuthoritySet {
+        /// The contract's name.
+        contract: &'static str,
+        /// Its authority.
+        authority: Address,
+    },
     /// Another change of rights, or an approval of a token: the event's name.
     Other {
         /// Emitting contract's name.
@@ -240,7 +251,10 @@ fn settlement(event: InferenceSettlement::InferenceSettlementEvents) -> Event {
         E::VoucherDemanded(e) => Event::VoucherDemanded(e),
         E::DemandAnswered(e) => Event::DemandAnswered(e),
         E::DemandClosed(e) => Event::DemandClosed(e),
-        E::AuthorityUpdated(e) => other("InferenceSettlement", &e),
+        E::AuthorityUpdated(e) => Event::AuthoritySet {
+            contract: "InferenceSettlement",
+            authority: e.authority,
+        },
         E::EIP712DomainChanged(e) => other("InferenceSettlement", &e),
     }
 }
@@ -278,7 +292,10 @@ fn datanets(event: DatanetRegistry::DatanetRegistryEvents) -> Event {
         E::Transfer(e) => token("Datanet", e.from, e.to, e.tokenId),
         E::Approval(e) => other("DatanetRegistry", &e),
         E::ApprovalForAll(e) => other("DatanetRegistry", &e),
-        E::AuthorityUpdated(e) => other("DatanetRegistry", &e),
+        E::AuthorityUpdated(e) => Event::AuthoritySet {
+            contract: "DatanetRegistry",
+            authority: e.authority,
+        },
     }
 }
 
@@ -298,7 +315,10 @@ fn parameters(event: ProtocolParameters::ProtocolParametersEvents) -> Event {
     use ProtocolParameters::ProtocolParametersEvents as E;
     match event {
         E::ParametersSet(e) => Event::ParametersSet(Box::new(e)),
-        E::AuthorityUpdated(e) => other("ProtocolParameters", &e),
+        E::AuthorityUpdated(e) => Event::AuthoritySet {
+            contract: "ProtocolParameters",
+            authority: e.authority,
+        },
     }
 }
 
@@ -307,6 +327,8 @@ fn access(event: AccessManager::AccessManagerEvents) -> Event {
     match event {
         E::RoleGranted(e) => Event::RoleGranted(e),
         E::RoleRevoked(e) => Event::RoleRevoked(e),
+        E::TargetFunctionRoleUpdated(e) => Event::FunctionAssigned(e),
+        E::RoleLabel(e) => Event::RoleNamed(e),
         e => other("AccessManager", &e),
     }
 }

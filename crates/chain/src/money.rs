@@ -260,6 +260,9 @@ impl Ledger {
             | Event::TokenMoved { .. }
             | Event::RoleGranted(_)
             | Event::RoleRevoked(_)
+            | Event::FunctionAssigned(_)
+            | Event::RoleNamed(_)
+            | Event::AuthoritySet { .. }
             | Event::Other { .. } => Ok(()),
         }
     }

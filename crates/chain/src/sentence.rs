@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, hex};
+use alloy_sol_types::SolCall;
 use openledger_primitives::Wei;
 
 use crate::Role;
+use crate::bindings::{CommonsVault, DatanetRegistry, InferenceSettlement, ProtocolParameters};
 use crate::event::Event;
 
 /// An amount for people: `1.5 OPEN`.
@@ -48,6 +50,18 @@ fn role(id: u64) -> String {
         Some(role) => role.label().to_owned(),
         None if id == 0 => "administrator".to_owned(),
         None => format!("role {id}"),
+    }
+}
+
+/// The functions that roles may call.
+fn function(selector: [u8; 4]) -> String {
+    match selector {
+        InferenceSettlement::postCall::SELECTOR => "post".to_owned(),
+        InferenceSettlement::disableCall::SELECTOR => "disable".to_owned(),
+        DatanetRegistry::setPausedCall::SELECTOR => "setPaused".to_owned(),
+        ProtocolParameters::setCall::SELECTOR => "set".to_owned(),
+        CommonsVault::releaseCall::SELECTOR => "release".to_owned(),
+        other => format!("function 0x{}", hex::encode(other)),
     }
 }
 
@@ -287,6 +301,20 @@ impl fmt::Display for Event {
             }
             Self::RoleGranted(e) => write!(f, "{} became {}", e.account, role(e.roleId)),
             Self::RoleRevoked(e) => write!(f, "{} is no longer {}", e.account, role(e.roleId)),
+            Self::FunctionAssigned(e) => write!(
+                f,
+                "Who is {} may call {} of {}",
+                role(e.roleId),
+                function(e.selector.into()),
+                e.target
+            ),
+            Self::RoleNamed(e) => write!(f, "Role {} is called {}", e.roleId, e.label),
+            Self::AuthoritySet {
+                contract,
+                authority,
+            } => {
+                write!(f, "{contract} takes its rules of access from {authority}")
+            }
             Self::Other { contract, what } => write!(f, "{contract}: {what}"),
         }
     }

@@ -3,6 +3,7 @@
 
 mod challenges;
 mod deploying;
+mod http;
 mod records;
 mod sending;
 mod story;
