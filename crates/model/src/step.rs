@@ -35,6 +35,8 @@ pub struct LaneOutput {
 /// Every lane's output has the bits it would have alone, and the bits of a full forward of its
 /// sequence. Caches grow only if the whole step succeeds.
 ///
+/// Lanes are spread over the threads of the current rayon pool, which changes no bit.
+///
 /// # Errors
 /// When a lane has no new token, an unknown token, no room, or a cache or adapter of another
 /// shape; names the lane or both shapes. No lane is advanced then.
@@ -43,18 +45,65 @@ pub fn step(
     lanes: &mut [Lane<'_>],
     ws: &mut Workspace,
 ) -> Result<Vec<LaneOutput>, Error> {
+    for (index, lane) in lanes.iter().enumerate() {
+        check(base, index, lane)?;
+    }
+    let rows: usize = lanes.iter().map(|lane| lane.tokens.len()).sum();
+    let parts = (rows / ROWS_PER_THREAD)
+        .min(rayon::current_num_threads())
+        .min(lanes.len());
+    if parts <= 1 {
+        return Ok(run(base, lanes, ws));
+    }
+    let isa = ws.isa;
+    ws.others.resize_with(parts, || Workspace::with_isa(isa));
+    let mut outputs: Vec<Vec<LaneOutput>> = vec![Vec::new(); parts];
+    rayon::scope(|scope| {
+        let (mut rest, mut left) = (lanes, rows);
+        for (index, (ws, out)) in ws.others.iter_mut().zip(&mut outputs).enumerate() {
+            let fair = left.div_ceil(parts - index);
+            let (count, taken) = share(rest, fair, parts - index);
+            let (own, others) = rest.split_at_mut(count);
+            rest = others;
+            left -= taken;
+            scope.spawn(move |_| *out = run(base, own, ws));
+        }
+    });
+    Ok(outputs.into_iter().flatten().collect())
+}
+
+/// Fewer rows than this are not worth another thread.
+const ROWS_PER_THREAD: usize = 8;
+
+/// How many of the first lanes, and rows in them, make at least `fair` rows while leaving one
+/// lane for each of the other `parts`; all lanes for the last part.
+fn share(lanes: &[Lane<'_>], fair: usize, parts: usize) -> (usize, usize) {
+    let (mut count, mut rows) = (0, 0);
+    while parts == 1 && count < lanes.len()
+        || parts > 1 && rows < fair && lanes.len() - count >= parts
+    {
+        rows += lanes[count].tokens.len();
+        count += 1;
+    }
+    (count, rows)
+}
+
+fn check(base: &Base, index: usize, lane: &Lane<'_>) -> Result<(), Error> {
+    let c = &base.config;
+    if lane.tokens.is_empty() {
+        return Err(Error::EmptyLane { lane: index });
+    }
+    check_tokens(lane.tokens, c.vocab)?;
+    lane.cache.check(c, lane.tokens.len())?;
+    lane.adapter.map_or(Ok(()), |adapter| adapter.check_base(c))
+}
+
+/// One thread's lanes, all checked.
+fn run(base: &Base, lanes: &mut [Lane<'_>], ws: &mut Workspace) -> Vec<LaneOutput> {
     let c = &base.config;
     let mut tokens = Vec::new();
     let mut segments = Vec::with_capacity(lanes.len());
-    for (index, lane) in lanes.iter().enumerate() {
-        if lane.tokens.is_empty() {
-            return Err(Error::EmptyLane { lane: index });
-        }
-        check_tokens(lane.tokens, c.vocab)?;
-        lane.cache.check(c, lane.tokens.len())?;
-        if let Some(adapter) = lane.adapter {
-            adapter.check_base(c)?;
-        }
+    for lane in lanes.iter() {
         let start = tokens.len();
         tokens.extend_from_slice(lane.tokens);
         segments.push(Segment {
@@ -63,7 +112,7 @@ pub fn step(
         });
     }
     if lanes.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let runs = merge(&segments);
 
@@ -101,7 +150,7 @@ pub fn step(
     for lane in lanes.iter_mut() {
         lane.cache.advance(lane.tokens.len());
     }
-    Ok(project(base, lanes, &segments, ws))
+    project(base, lanes, &segments, ws)
 }
 
 /// Joins neighbours with the same adapter, so that its products run over all their rows.

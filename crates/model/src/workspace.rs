@@ -18,6 +18,8 @@ pub struct Workspace {
     pub(crate) back: Back,
     pub(crate) attention: Buffer,
     pub(crate) inner: Buffer,
+    /// Workspaces of the other threads of a step.
+    pub(crate) others: Vec<Self>,
 }
 
 /// What one block computes, and what its backward reads again.

@@ -157,6 +157,20 @@ fn a_lane_has_the_same_bits_alone_and_in_a_batch_on_every_instruction_set() {
 }
 
 #[test]
+fn a_step_has_the_same_bits_on_any_number_of_threads() {
+    let (base, adapters) = (small(true), adapters());
+    let want = lanes_alone(&base, &adapters, Isa::best());
+    for threads in [1, 2, 3, 7, 16] {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        let found = pool.install(|| lanes_together(&base, &adapters, Isa::best()));
+        assert_eq!(found, want, "{threads} threads");
+    }
+}
+
+#[test]
 fn one_token_at_a_time_has_the_bits_of_a_whole_prompt() {
     let base = small(true);
     let adapter = adapter(&base.config, 4);
