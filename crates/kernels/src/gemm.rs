@@ -200,7 +200,7 @@ impl Isa {
         }
         assert!(ldc >= n, "rows of C are {ldc} apart but {n} long");
         assert!(
-            c.len() >= (m - 1) * ldc + n,
+            c.len() > reach(m - 1, ldc, n - 1, 1),
             "C has {} floats, [{m}, {n}] needs more",
             c.len()
         );
@@ -212,14 +212,14 @@ impl Isa {
             }
             return;
         }
-        let last_a = (m - 1) * a.row + (k - 1) * a.col;
+        let last_a = reach(m - 1, a.row, k - 1, a.col);
         assert!(
             a.data.len() > last_a,
             "A has {} floats, [{m}, {k}] needs more",
             a.data.len()
         );
         // Offsets grow with the row and, panels being at least 32 apart, with the column.
-        let last_b = b.offset(k - 1, n - 1);
+        let last_b = reach(k - 1, b.row, (n - 1) / PANEL, b.panel).saturating_add((n - 1) % PANEL);
         assert!(
             b.data.len() > last_b,
             "B has {} floats, [{k}, {n}] needs more",
@@ -240,6 +240,13 @@ impl Isa {
             }
         });
     }
+}
+
+/// `i * row + j * column`, saturated: the bounds checks above must not wrap around, since the
+/// tiles trust them.
+fn reach(i: usize, row: usize, j: usize, column: usize) -> usize {
+    i.saturating_mul(row)
+        .saturating_add(j.saturating_mul(column))
 }
 
 thread_local! {

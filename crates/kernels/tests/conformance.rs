@@ -189,6 +189,24 @@ proptest! {
 }
 
 #[test]
+fn operands_that_are_too_short_are_refused() {
+    let data = [0.0; 64];
+    let short = |m, n, k, row, ldc| {
+        std::panic::catch_unwind(|| {
+            let (a, b) = (Lhs::rows(&data, row), Rhs::rows(&data, row));
+            Isa::best().gemm(m, n, k, a, b, &mut [0.0; 64], ldc, Store::Overwrite);
+        })
+        .is_err()
+    };
+    assert!(!short(8, 8, 8, 8, 8));
+    assert!(short(9, 8, 8, 8, 8) && short(8, 9, 8, 8, 9) && short(8, 8, 9, 8, 8));
+    assert!(short(8, 8, 8, 8, 7));
+    // Products of sizes that wrap around to something small.
+    let huge = usize::MAX / 2 + 1;
+    assert!(short(3, 1, 1, huge, huge) && short(3, 1, 1, huge, 1) && short(1, 1, 3, huge, 1));
+}
+
+#[test]
 fn rms_norm_backward_is_its_gradient() {
     let (x, w, dy) = (numbers(1, 38), numbers(2, 19), numbers(3, 38));
     let isa = Isa::best();

@@ -37,6 +37,10 @@ fn rate(tokens: usize, mut run: impl FnMut() -> Result<(), Error>) -> Result<f64
 }
 
 fn main() -> Result<(), Error> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build_global()
+        .expect("nothing has used the pool yet");
     let base = match std::env::args().nth(1) {
         Some(directory) => Base::load(Path::new(&directory))?,
         None => Base::random(
