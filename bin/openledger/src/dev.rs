@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use openledger_node::{LoopInput, LoopSpec, Node, NodeConfig};
@@ -9,6 +10,9 @@ use openledger_node::{LoopInput, LoopSpec, Node, NodeConfig};
 use crate::cli::DevArgs;
 use crate::progress::Bars;
 use crate::table;
+
+/// How often a network that stays up settles what was answered since.
+const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until the loop is done (with `--exit-after-loop`) or until Ctrl-C.
 pub(crate) fn run(args: DevArgs) -> Result<()> {
@@ -82,6 +86,7 @@ async fn with_node(node: &Node, args: DevArgs) -> Result<()> {
     }
     tokio::select! {
         () = interrupted() => {}
+        () = node.settle_every(SETTLE_EVERY) => {}
         ended = server => ended.context("the HTTP server stopped")?.context("the HTTP server failed")?,
     }
     Ok(())

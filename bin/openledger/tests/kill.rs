@@ -42,7 +42,10 @@ fn run_or_kill(child: Child, patience: Duration) -> Option<Output> {
     });
     let ended = receive.recv_timeout(patience).ok();
     if ended.is_none() {
-        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        let killed = Command::new("kill")
+            .args(["-9", &pid.to_string()])
+            .status()
+            .unwrap();
         // The child may have ended in between; then the kill finds nobody.
         let last = receive.recv().unwrap();
         waiter.join().unwrap();
@@ -77,7 +80,9 @@ fn a_loop_that_is_killed_ends_like_one_that_is_not() {
     let mut kills = 0;
     let mut finished = None;
     while kills < KILLS {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let patience = Duration::from_millis(100 + (state >> 33) % 2_900);
         if let Some(output) = run_or_kill(start(&data), patience) {
             finished = Some(output);

@@ -11,13 +11,23 @@ const ENTRIES: usize = 16;
 
 /// Values by content digest.
 pub(crate) struct Cache<T> {
-    entries: Mutex<(u64, HashMap<B256, (u64, Arc<T>)>)>,
+    entries: Mutex<Entries<T>>,
+}
+
+struct Entries<T> {
+    /// Counts uses; the entry with the lowest last use is the oldest.
+    clock: u64,
+    by_digest: HashMap<B256, (u64, Arc<T>)>,
 }
 
 impl<T> Default for Cache<T> {
     fn default() -> Self {
+        let entries = Entries {
+            clock: 0,
+            by_digest: HashMap::new(),
+        };
         Self {
-            entries: Mutex::default(),
+            entries: Mutex::new(entries),
         }
     }
 }
@@ -37,7 +47,10 @@ impl<T> Cache<T> {
     ) -> Result<Arc<T>, E> {
         {
             let mut guard = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let (clock, entries) = &mut *guard;
+            let Entries {
+                clock,
+                by_digest: entries,
+            } = &mut *guard;
             *clock += 1;
             if let Some((used, value)) = entries.get_mut(&key) {
                 *used = *clock;
@@ -46,7 +59,10 @@ impl<T> Cache<T> {
         }
         let value = Arc::new(load()?);
         let mut guard = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let (clock, entries) = &mut *guard;
+        let Entries {
+            clock,
+            by_digest: entries,
+        } = &mut *guard;
         if entries.len() >= ENTRIES
             && let Some(oldest) = entries
                 .iter()

@@ -323,6 +323,37 @@ impl Node {
         Ok(Some(number))
     }
 
+    /// Settles whatever is waiting, again and again, until the node stops. A failure is logged and
+    /// tried again at the next turn: the epoch goes on where it stopped.
+    pub async fn settle_every(&self, period: std::time::Duration) {
+        let mut turns = tokio::time::interval(period);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        turns.tick().await;
+        loop {
+            tokio::select! {
+                _ = turns.tick() => {}
+                () = self.stopped() => return,
+            }
+            match self.settle_waiting().await {
+                Ok(None) => {}
+                Ok(Some(epoch)) => tracing::info!(epoch, "settled"),
+                Err(error) => tracing::error!(%error, "settlement failed; it will be tried again"),
+            }
+        }
+    }
+
+    /// Finishes an epoch that was interrupted, or settles what is waiting.
+    async fn settle_waiting(&self) -> Result<Option<u64>> {
+        let last = self.catalogue().list::<EpochDoc>(collection::EPOCHS)?.pop();
+        match last {
+            Some((_, doc)) if matches!(doc.status, EpochStatus::Closed | EpochStatus::Posted) => {
+                self.finish_epoch(doc.epoch).await?;
+                Ok(Some(doc.epoch))
+            }
+            _ => self.settle_now().await,
+        }
+    }
+
     fn save_epoch(&self, doc: &EpochDoc) -> Result<()> {
         self.catalogue()
             .write(|tx| tx.put(collection::EPOCHS, &epoch_key(doc.epoch), doc))?;

@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use openledger_model::template;
 use openledger_primitives::records::Voucher;
-use openledger_primitives::{Address, B256, Bytes, Wei, keccak256};
-use openledger_serving::{
-    Account, Completion as Served, CreditError, Event, FinishReason, Presented, Pricing, Request,
-    Reservation, SignedReceipt, Terms, TokenReport,
-};
+use openledger_primitives::{Address, B256, Wei, keccak256};
+use openledger_serving::{FinishReason, Pricing, Request, SignedReceipt, Terms};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use crate::answer::Answer;
 use crate::state::{CompletionDoc, ModelDoc, collection};
 use crate::view::{AttributionView, CompletionSummary, ReceiptView};
 use crate::wallets::Role;
@@ -25,12 +23,6 @@ use crate::{Error, Node, Result, clock};
 
 /// Events that wait for a slow reader.
 const EVENTS: usize = 256;
-/// How far ahead of its present debt the dev payer signs: 1 OPEN.
-const DEV_VOUCHER_MARGIN: Wei = Wei::OPEN;
-/// How long a dev voucher is good for, seconds.
-const DEV_VOUCHER_LIFE: u64 = 30 * 24 * 3600;
-/// `address -> Account`.
-const ACCOUNTS: &str = "accounts";
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -198,6 +190,13 @@ impl Node {
             })?;
         let payer = self.payer(&request.payment).await?;
         let prompt_text = self.render(&request.prompt);
+        let question = match &request.prompt {
+            Prompt::Chat(messages) => messages
+                .last()
+                .map(|message| message.content.clone())
+                .unwrap_or_default(),
+            Prompt::Text(_) | Prompt::Tokens(_) => prompt_text.clone(),
+        };
         let id = match &request.idempotency {
             None => self.mint_completion_id()?,
             Some(key) => {
@@ -264,6 +263,7 @@ impl Node {
             },
             id: id.clone(),
             model: model.name.clone(),
+            question,
             prompt: prompt_text,
             echo: request.sampling.echo,
             logprobs: request.sampling.logprobs.is_some(),
@@ -289,124 +289,6 @@ impl Node {
                 self.base().template.conversation(turns)
             }
         }
-    }
-
-    /// The wallet behind a payment, its voucher accepted.
-    async fn payer(&self, payment: &Payment) -> Result<Address> {
-        match payment {
-            Payment::ApiKey(key) => {
-                if self.dev_api_key().as_deref() == Some(key) {
-                    Ok(self.wallets().address(Role::Payer))
-                } else {
-                    Err(Error::Unauthorized(
-                        "this API key is unknown here; `openledger dev` prints the key of the \
-                         dev payer, and a signed voucher needs none"
-                            .into(),
-                    ))
-                }
-            }
-            Payment::Voucher(voucher, signature) => {
-                let signer = self.contracts().voucher_signer(voucher, signature)?;
-                let deposit = self.contracts().deposit_of(voucher.payer).await?;
-                let presented = Presented {
-                    voucher: voucher.clone(),
-                    signer,
-                    chain_id: Some(self.chain_id()),
-                };
-                let mut credit = self.credit();
-                credit.set_deposit(voucher.payer, deposit);
-                credit.accept(&presented, clock::unix_seconds())?;
-                self.save_account(&credit, voucher.payer)?;
-                Ok(voucher.payer)
-            }
-        }
-    }
-
-    /// Sets the highest fee aside. For the dev payer, whose key this node holds, a higher voucher
-    /// is signed when the last one does not reach, and its deposit is read again.
-    async fn reserve(&self, payer: Address, highest: Wei) -> Result<Reservation> {
-        let now = clock::unix_seconds();
-        let first = self.credit().reserve(payer, highest, now);
-        let refused = match first {
-            Ok(reservation) => return Ok(reservation),
-            Err(error) => error,
-        };
-        let dev = payer == self.wallets().address(Role::Payer);
-        let may_help = matches!(
-            refused,
-            CreditError::PaymentRequired { .. }
-                | CreditError::NoVoucher { .. }
-                | CreditError::Expired { .. }
-        );
-        if !dev || !may_help {
-            return Err(refused.into());
-        }
-        let deposit = self.contracts().deposit_of(payer).await?;
-        let mut credit = self.credit();
-        credit.set_deposit(payer, deposit);
-        let reach = credit
-            .due(payer)
-            .checked_add(credit.reserved(payer)?)?
-            .checked_add(highest)?
-            .checked_add(DEV_VOUCHER_MARGIN)?
-            .min(deposit);
-        let before = credit.account(payer).and_then(Account::voucher).cloned();
-        let floor = before.as_ref().map_or(0, |voucher| voucher.maxCumulative);
-        let voucher = Voucher {
-            payer,
-            settler: self.wallets().address(Role::Operator),
-            maxCumulative: reach.get().max(floor),
-            nonce: before.map_or(1, |voucher| voucher.nonce + 1),
-            deadline: now + DEV_VOUCHER_LIFE,
-        };
-        let signature = self
-            .contracts()
-            .sign_voucher(&self.wallets().role(Role::Payer), &voucher)?;
-        let signer = self.contracts().voucher_signer(&voucher, &signature)?;
-        credit.accept(
-            &Presented {
-                voucher,
-                signer,
-                chain_id: Some(self.chain_id()),
-            },
-            now,
-        )?;
-        self.save_account(&credit, payer)?;
-        Ok(credit.reserve(payer, highest, now)?)
-    }
-
-    fn save_account(&self, credit: &openledger_serving::Credit, payer: Address) -> Result<()> {
-        let Some(account) = credit.account(payer) else {
-            return Ok(());
-        };
-        let key = crate::datanets::address_key(payer);
-        Ok(self
-            .catalogue()
-            .write(|tx| tx.put(ACCOUNTS, &key, account))?)
-    }
-
-    /// Puts the accounts of an earlier process back.
-    pub(crate) fn restore_accounts(&self) -> Result<()> {
-        let accounts = self.catalogue().list::<Account>(ACCOUNTS)?;
-        let mut credit = self.credit();
-        for (key, account) in accounts {
-            let payer = key
-                .parse()
-                .map_err(|_| Error::Task(format!("account {key} is not an address")))?;
-            credit.restore(payer, account);
-        }
-        Ok(())
-    }
-
-    /// Highest ceiling that each payer has signed for.
-    pub(crate) fn signed_vouchers(&self) -> Result<std::collections::BTreeMap<Address, Wei>> {
-        let credit = self.credit();
-        Ok(credit
-            .accounts()
-            .filter_map(|(payer, account)| {
-                Some((*payer, Wei::new(account.voucher()?.maxCumulative)))
-            })
-            .collect())
     }
 
     pub(crate) fn completion_doc(&self, id: &str) -> Result<CompletionDoc> {
@@ -468,7 +350,7 @@ impl Node {
                 Ok(CompletionSummary {
                     id,
                     model: doc.model,
-                    prompt: beginning(&doc.prompt),
+                    prompt: beginning(&doc.question),
                     answer: beginning(&doc.output),
                     fee: doc.fee,
                     created: doc.created,
@@ -555,179 +437,6 @@ impl Node {
     }
 }
 
-/// One request on its way through the engine.
-struct Answer {
-    node: Node,
-    terms: Terms,
-    id: String,
-    model: String,
-    prompt: String,
-    echo: bool,
-    logprobs: bool,
-    reservation: Option<Reservation>,
-}
-
-impl Answer {
-    /// Passes the engine's events on until the answer is complete and recorded, or the reader is
-    /// gone. Dropping the engine's stream cancels the request there.
-    async fn forward(
-        mut self,
-        mut events: mpsc::Receiver<Event>,
-        send: mpsc::Sender<CompletionEvent>,
-    ) {
-        while let Some(event) = events.recv().await {
-            let out = match event {
-                Event::Prompt { tokens, .. } => {
-                    for (index, report) in tokens.iter().enumerate() {
-                        let logprob = self.logprobs.then(|| self.logprob(report, index > 0));
-                        let text = if self.echo {
-                            report.token.clone()
-                        } else {
-                            String::new()
-                        };
-                        let token = CompletionEvent::Token { text, logprob };
-                        if send.send(token).await.is_err() {
-                            return;
-                        }
-                    }
-                    continue;
-                }
-                Event::Token { report, text, .. } => CompletionEvent::Token {
-                    text,
-                    logprob: self.logprobs.then(|| self.logprob(&report, true)),
-                },
-                Event::Done {
-                    tail, completion, ..
-                } => {
-                    if !tail.is_empty() {
-                        let rest = CompletionEvent::Token {
-                            text: tail,
-                            logprob: None,
-                        };
-                        if send.send(rest).await.is_err() {
-                            return;
-                        }
-                    }
-                    let done = match self.record(*completion).await {
-                        Ok(done) => CompletionEvent::Done(done),
-                        Err(error) => CompletionEvent::Failed(error),
-                    };
-                    // The receipt stands whether or not the reader still listens.
-                    let _ = send.send(done).await;
-                    return;
-                }
-                Event::Failed(error) => CompletionEvent::Failed(error.into()),
-            };
-            let failed = matches!(out, CompletionEvent::Failed(_));
-            if send.send(out).await.is_err() || failed {
-                return;
-            }
-        }
-        let _ = send
-            .send(CompletionEvent::Failed(Error::ShuttingDown))
-            .await;
-    }
-
-    /// Writes receipt, text and account in one transaction; then the attribution can begin.
-    async fn record(&mut self, completion: Served) -> Result<Completion> {
-        let reservation = self
-            .reservation
-            .take()
-            .ok_or_else(|| Error::Task("an answer was completed twice".into()))?;
-        let node = self.node.clone();
-        let (id, model, prompt) = (self.id.clone(), self.model.clone(), self.prompt.clone());
-        let (terms, echo) = (self.terms.clone(), self.echo);
-        let written = tokio::task::spawn_blocking(move || -> Result<(Completion, String)> {
-            let mut credit = node.credit();
-            let fee = terms.pricing.fee(
-                completion.prompt_tokens.len() as u32,
-                completion.output_tokens.len() as u32,
-            )?;
-            credit.settle(&reservation, fee)?;
-            let account = credit
-                .account(reservation.payer)
-                .cloned()
-                .unwrap_or_default();
-            let key = crate::datanets::address_key(reservation.payer);
-            let signer = node.wallets().role(Role::Operator);
-            let contracts = node.contracts();
-            node.receipts().write(
-                &id,
-                &completion,
-                &terms,
-                |receipt, _| {
-                    contracts
-                        .sign_receipt(&signer, receipt)
-                        .map(Bytes::from)
-                        .map_err(|error| error.to_string())
-                },
-                |tx, signed| {
-                    tx.put(ACCOUNTS, &key, &account)?;
-                    let doc = CompletionDoc {
-                        id: id.clone(),
-                        model: model.clone(),
-                        prompt: prompt.clone(),
-                        output: completion.text.clone(),
-                        offsets: completion.offsets.clone(),
-                        receipt: signed.digest,
-                        sequence: signed.receipt.sequence,
-                        fee: Wei::new(signed.receipt.fee),
-                        finish: completion.finish,
-                        created: signed.receipt.createdAt,
-                    };
-                    tx.put(collection::COMPLETIONS, &id, &doc)
-                },
-            )?;
-            let text = if echo {
-                format!("{prompt}{}", completion.text)
-            } else {
-                completion.text.clone()
-            };
-            let done = Completion {
-                text,
-                finish_reason: finish_reason(completion.finish),
-                prompt_tokens: completion.prompt_tokens.len() as u32,
-                output_tokens: completion.output_tokens.len() as u32,
-            };
-            Ok((done, id))
-        })
-        .await?;
-        let (done, id) = written?;
-        self.node.trace(&id);
-        Ok(done)
-    }
-
-    fn logprob(&self, report: &TokenReport, known: bool) -> TokenLogprob {
-        let tokenizer = &self.node.base().tokenizer;
-        TokenLogprob {
-            text: report.token.clone(),
-            bytes: tokenizer.token_bytes(report.id).to_vec(),
-            logprob: report.logprob.unwrap_or_default() as f32,
-            known: known && report.logprob.is_some(),
-            top: report
-                .top
-                .iter()
-                .map(|&(id, logprob)| {
-                    let bytes = tokenizer.token_bytes(id).to_vec();
-                    (
-                        String::from_utf8_lossy(&bytes).into_owned(),
-                        logprob as f32,
-                        bytes,
-                    )
-                })
-                .collect(),
-        }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Some(reservation) = self.reservation.take() {
-            self.node.credit().release(&reservation);
-        }
-    }
-}
-
 impl ModelDoc {
     /// What receipts name it by: the Adapter record's digest, zero for a base.
     pub(crate) fn receipt_digest(&self) -> B256 {
@@ -736,36 +445,6 @@ impl ModelDoc {
         } else {
             B256::ZERO
         }
-    }
-}
-
-impl From<CreditError> for Error {
-    fn from(error: CreditError) -> Self {
-        let message = error.to_string();
-        let code = match error {
-            CreditError::PaymentRequired {
-                needed,
-                ceiling,
-                deposit,
-            } => {
-                return Self::PaymentRequired {
-                    needed,
-                    available: ceiling.min(deposit),
-                };
-            }
-            CreditError::NoVoucher { .. } => return Self::Unauthorized(message),
-            CreditError::WrongPayer { .. } => "bad_signature",
-            CreditError::WrongSettler { .. } => "wrong_settler",
-            CreditError::WrongChain { .. } => "wrong_chain_id",
-            CreditError::Expired { .. } => "voucher_expired",
-            CreditError::StaleNonce { .. } => "stale_nonce",
-            CreditError::Equivocation { .. } => "nonce_reused",
-            CreditError::LowerCeiling { .. } => "lower_ceiling",
-            CreditError::AboveReservation { .. }
-            | CreditError::NotOpen(_)
-            | CreditError::Amount(_) => return Self::Task(message),
-        };
-        Self::BadVoucher { code, message }
     }
 }
 
@@ -790,7 +469,7 @@ fn fingerprint(weights: B256) -> String {
     format!("{weights:x}")[..12].to_owned()
 }
 
-const fn finish_reason(finish: FinishReason) -> &'static str {
+pub(crate) const fn finish_reason(finish: FinishReason) -> &'static str {
     match finish {
         FinishReason::Stop => "stop",
         FinishReason::Length => "length",

@@ -17,6 +17,7 @@
 //! the chain what is already there. So there is no recovery code: a restart simply runs the steps
 //! again (docs/operations/dev.md).
 
+mod answer;
 pub mod api;
 mod attributor;
 mod audit;
@@ -34,6 +35,7 @@ mod ingest;
 mod models;
 mod node;
 mod notice;
+mod payment;
 mod state;
 pub mod summary;
 mod tuning;

@@ -274,7 +274,7 @@ impl Node {
         .await;
     }
 
-    async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         let notified = self.0.stop.notified();
         if !self.stopping() {
             notified.await;

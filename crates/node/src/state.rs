@@ -167,11 +167,14 @@ impl RunStatus {
 pub(crate) struct CompletionDoc {
     pub(crate) id: String,
     pub(crate) model: String,
+    /// What was asked, as people would say it.
+    pub(crate) question: String,
+    /// What the model read.
     pub(crate) prompt: String,
     pub(crate) output: String,
     /// Byte offset in `output` at which each answer token begins.
     pub(crate) offsets: Vec<u32>,
-    /// Digest of the InferenceReceipt record.
+    /// Digest of the `InferenceReceipt` record.
     pub(crate) receipt: B256,
     pub(crate) sequence: u64,
     pub(crate) fee: Wei,
@@ -182,7 +185,7 @@ pub(crate) struct CompletionDoc {
 /// What attribution found for a completion.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AttributionDoc {
-    /// Digest of the AttributionReport record.
+    /// Digest of the `AttributionReport` record.
     pub(crate) report: B256,
     /// Everything that its settlement and its page need.
     pub(crate) attribution: openledger_attribution::Attribution,

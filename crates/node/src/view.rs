@@ -118,7 +118,7 @@ pub struct DatanetView {
 pub struct VersionView {
     /// Running number.
     pub number: u64,
-    /// Digest of the DatasetVersion record.
+    /// Digest of the `DatasetVersion` record.
     pub digest: B256,
     /// Root over its rows.
     pub rows_root: B256,
@@ -192,7 +192,7 @@ pub struct ModelSummary {
     pub parent: Option<String>,
     /// Owner's wallet.
     pub owner: Address,
-    /// Id in the ModelRegistry.
+    /// Id in the `ModelRegistry`.
     pub registry_id: Option<u64>,
     /// Parameters: of the base, or those that the adapter adds.
     pub parameters: u64,
@@ -254,7 +254,7 @@ pub struct RunView {
     pub points: Vec<LossPoint>,
     /// Recipe: name and value.
     pub recipe: Vec<(String, String)>,
-    /// Digest of the TrainingRun record, when it is done.
+    /// Digest of the `TrainingRun` record, when it is done.
     pub digest: Option<B256>,
 }
 
@@ -354,13 +354,13 @@ pub struct EpochView {
     pub epoch: u64,
     /// `posted`, `active` or `disabled`.
     pub status: String,
-    /// Digest of the EpochSettlement record.
+    /// Digest of the `EpochSettlement` record.
     pub digest: B256,
     /// Fees.
     pub fees: Wei,
     /// Receipts settled.
     pub receipts: u64,
-    /// Paid by role: contributors, operator, model_owner, stakers, treasury, commons.
+    /// Paid by role: contributors, operator, `model_owner`, stakers, treasury, commons.
     pub paid: Vec<(String, Wei)>,
     /// Clusters that earned something.
     pub clusters_paid: u64,
@@ -471,7 +471,7 @@ pub struct AttributionView {
     pub prompt: String,
     /// The answer.
     pub output: String,
-    /// Digest of the AttributionReport record.
+    /// Digest of the `AttributionReport` record.
     pub digest: Option<B256>,
     /// The receipt.
     pub receipt: ReceiptView,
@@ -497,7 +497,7 @@ pub struct AttributionView {
 /// A receipt as shown.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ReceiptView {
-    /// Digest of the InferenceReceipt record.
+    /// Digest of the `InferenceReceipt` record.
     pub digest: B256,
     /// Operator's signature, hex.
     pub signature: String,

@@ -1,4 +1,4 @@
-//! Errors in the shape that OpenAI clients know: `{"error":{message,type,param,code}}`.
+//! Errors in the shape that `openai` clients know: `{"error":{message,type,param,code}}`.
 
 use axum::Json;
 use axum::extract::FromRequest;
@@ -14,7 +14,7 @@ pub struct ApiError {
     pub status: StatusCode,
     /// What is wrong and what to do, for people.
     pub message: String,
-    /// OpenAI's error type: `invalid_request_error`, `insufficient_funds`, ...
+    /// Error type as `openai` clients know it: `invalid_request_error`, `insufficient_funds`, ...
     pub kind: &'static str,
     /// The request's field, if one is to blame.
     pub param: Option<String>,
