@@ -4,15 +4,16 @@
 
 mod common;
 
-use alloy_consensus::{Sealable, Transaction as _};
-use alloy_eips::{BlockId, Encodable2718};
+use alloy_consensus::{Sealable, SignableTransaction, Transaction as _, TxEip7702};
+use alloy_eips::{BlockId, Encodable2718, eip7702::Authorization};
 use alloy_primitives::{Address, B64, B256, Bytes, TxKind, U256};
+use alloy_signer::SignerSync;
 use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use common::*;
 use op_alloy_consensus::{OpTxEnvelope, TxDeposit};
 use openledger_rollup::{
     Chain, ChainHandle, Error, SequencerConfig,
-    block::Block,
+    block::{Block, Transaction},
     engine::{ChainEvent, ForkChoice, PayloadAttributes, PayloadStatus},
     genesis::{BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT, SEQUENCER_FEE_VAULT},
     kv::{MemoryStore, Snapshot, Store, Table, prefix_end},
@@ -592,6 +593,123 @@ fn the_sequencer_works_at_once_and_timestamps_rise() {
     assert_eq!(handle.head().unwrap().number, 7);
 }
 
+#[test]
+fn transactions_sent_while_blocks_are_made_all_get_in() {
+    let mut config = manual(None, genesis());
+    config.sequencer = Some(SequencerConfig {
+        max_lead: 1_000_000,
+        empty_blocks: false,
+        ..Default::default()
+    });
+    let chain = Chain::open(config).unwrap();
+    let handle = chain.handle();
+    let mut events = handle.subscribe();
+    let (senders, each) = (4u8, 60u64);
+    std::thread::scope(|scope| {
+        for n in 0..senders {
+            let handle = handle.clone();
+            scope.spawn(move || {
+                for nonce in 0..each {
+                    handle
+                        .send_raw(transfer(&wallet(n), nonce, wallet(9).address(), 1))
+                        .unwrap();
+                }
+            });
+        }
+    });
+    while handle.totals().unwrap().transactions < u64::from(senders) * each {
+        events.blocking_recv().unwrap();
+    }
+    chain.shutdown();
+    for n in 0..senders {
+        assert_eq!(handle.pending_nonce(wallet(n).address()).unwrap(), each);
+    }
+    assert_eq!(handle.pool_status(), Default::default());
+    audit(&handle);
+}
+
+#[test]
+fn a_delegated_account_runs_code_and_its_nonces_are_followed() {
+    let (_chain, handle) = open(genesis());
+    let (sponsor, account) = (wallet(0), wallet(1));
+    let contract = sponsor.address().create(0);
+    handle
+        .send_raw(create(&sponsor, 0, &deploying(&STORE_AND_LOG)))
+        .unwrap();
+    handle.make_block().unwrap();
+    // The account has a transaction waiting; its authorisation uses up the same nonce.
+    handle
+        .send_raw(transfer(&account, 1, wallet(2).address(), 1))
+        .unwrap();
+    let authorization = Authorization {
+        chain_id: U256::from(CHAIN_ID),
+        address: contract,
+        nonce: 0,
+    };
+    let signature = account
+        .sign_hash_sync(&authorization.signature_hash())
+        .unwrap();
+    let tx = TxEip7702 {
+        chain_id: CHAIN_ID,
+        nonce: 1,
+        gas_limit: 500_000,
+        max_fee_per_gas: 10_000_000_000,
+        max_priority_fee_per_gas: 1,
+        to: account.address(),
+        value: U256::ZERO,
+        access_list: Default::default(),
+        authorization_list: vec![authorization.into_signed(signature)],
+        input: words(3, 33).into(),
+    };
+    let signature = sponsor.sign_hash_sync(&tx.signature_hash()).unwrap();
+    let raw = OpTxEnvelope::from(tx.into_signed(signature)).encoded_2718();
+    handle.send_raw(raw.into()).unwrap();
+    handle.make_block().unwrap();
+    let state = handle.state(BlockId::latest()).unwrap();
+    assert!(
+        state
+            .code(account.address())
+            .unwrap()
+            .starts_with(&[0xef, 0x01, 0x00])
+    );
+    assert_eq!(
+        state.storage_at(account.address(), U256::from(3)).unwrap(),
+        U256::from(33)
+    );
+    // The waiting transaction became executable because the pool saw the nonce move.
+    assert_eq!(handle.pool_status().pending, 1);
+    assert_eq!(handle.make_block().unwrap().transactions.len(), 1);
+    audit(&handle);
+}
+
+#[test]
+fn a_full_block_leaves_the_rest_for_the_next() {
+    let mut small = genesis();
+    small.gas_limit = 100_000;
+    let (_chain, handle) = open(small);
+    for n in 0..10u8 {
+        handle
+            .send_raw(transfer(&wallet(n), 0, wallet(0).address(), 1))
+            .unwrap();
+    }
+    let sizes: Vec<_> = (0..4)
+        .map(|_| handle.make_block().unwrap().transactions.len())
+        .collect();
+    assert_eq!(sizes, [4, 4, 2, 0]);
+    // 84,000 of 100,000 gas is far above the target of a sixth: the base fee rose twice.
+    let fee = |n| {
+        handle
+            .block(n)
+            .unwrap()
+            .unwrap()
+            .block
+            .header
+            .base_fee_per_gas
+            .unwrap()
+    };
+    assert!(fee(1) < fee(2) && fee(2) < fee(3));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Store(u8, u64, u64),
@@ -608,6 +726,26 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u8..4).prop_map(Step::Ephemeral),
         2 => (0u8..4, 100u8..110).prop_map(|(w, to)| Step::Send(w, to)),
     ]
+}
+
+proptest! {
+    /// Whatever bytes arrive, decoding ends in a transaction or an error, and what decodes is
+    /// spelled in its only way.
+    #[test]
+    fn arbitrary_bytes_do_not_break_decoding(
+        prefix in prop_oneof![Just(vec![]), any::<u8>().prop_map(|t| vec![t])],
+        noise in proptest::collection::vec(any::<u8>(), 0..200),
+        cut in 0usize..200, at in 0usize..200, flip in any::<u8>(),
+    ) {
+        let _ = Transaction::decode([prefix, noise].concat().into());
+        let mut real = transfer(&wallet(0), 3, Address::repeat_byte(1), 5).to_vec();
+        real.truncate(real.len().saturating_sub(cut % 8));
+        let at = at % real.len();
+        real[at] ^= flip;
+        if let Ok(tx) = Transaction::decode(real.clone().into()) {
+            prop_assert_eq!(tx.envelope().encoded_2718(), real);
+        }
+    }
 }
 
 proptest! {

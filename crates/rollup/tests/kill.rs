@@ -20,6 +20,7 @@ use std::{
 };
 
 const DIR: &str = "OPENLEDGER_KILL_TEST_DIR";
+const ROUNDS: &str = "OPENLEDGER_KILL_ROUNDS";
 
 /// Writes blocks until it is killed; does nothing as part of a normal test run.
 #[test]
@@ -107,7 +108,9 @@ fn what_was_acknowledged_survives_and_agrees_with_its_header() {
     let dir = tempfile::tempdir().unwrap();
     let mut seed = 0x9e37_79b9_7f4a_7c15;
     let mut height = 0;
-    for round in 0..40 {
+    // More rounds for a long run: OPENLEDGER_KILL_ROUNDS=5000.
+    let rounds = std::env::var(ROUNDS).map_or(40, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
         let blocks = next(&mut seed) % 4;
         let extra = Duration::from_micros(next(&mut seed) % 20_000);
         let printed = run_and_kill(dir.path(), blocks, extra);
@@ -140,5 +143,5 @@ fn what_was_acknowledged_survives_and_agrees_with_its_header() {
             assert!(handle.included(tx.hash()).unwrap().is_some());
         }
     }
-    assert!(height > 40, "the rounds made only {height} blocks");
+    assert!(height > rounds, "{rounds} rounds made only {height} blocks");
 }

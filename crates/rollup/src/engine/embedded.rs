@@ -33,6 +33,13 @@ const SIDE_BLOCKS: usize = 256;
 /// Executed payloads and build jobs kept on one parent.
 const JOBS: usize = 16;
 
+/// Blocks between looks at the memory that tries use.
+const PRUNE_EVERY: u64 = 64;
+/// Blocks for which an untouched trie node stays in memory when there are too many.
+const PRUNE_AGE: u32 = 64;
+/// Trie nodes in memory above which old ones are dropped; about 300 bytes each.
+const NODES_KEPT: usize = 1 << 20;
+
 /// A block executed on the head and not committed.
 #[derive(Debug, Clone)]
 struct Candidate {
@@ -287,8 +294,8 @@ impl EmbeddedEngine {
         self.store.commit(batch)?;
         inner.candidates.clear();
         inner.jobs.clear();
-        if inner.trie_at == block.hash() {
-            inner.trie.prune();
+        if inner.trie_at == block.hash() && block.number().is_multiple_of(PRUNE_EVERY) {
+            inner.trie.prune(PRUNE_AGE, NODES_KEPT);
         }
         self.follow(&candidate.changes)?;
         // No receiver is fine: nobody subscribed.

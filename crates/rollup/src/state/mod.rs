@@ -115,9 +115,6 @@ pub struct StateTrie {
     clock: u32,
 }
 
-/// Loaded nodes above which old ones are dropped: about 300 bytes each.
-const NODES_KEPT: usize = 1 << 20;
-
 impl StateTrie {
     /// A trie over the stored state with root `root`.
     #[must_use]
@@ -288,14 +285,10 @@ impl StateTrie {
         Ok(self.storages.get_mut(&hashed).map(|(trie, _)| trie))
     }
 
-    /// Bounds memory: when too much is loaded, drops what the last 64 blocks did not touch. Only
-    /// call when everything applied is stored.
-    pub fn prune(&mut self) {
-        // Counting walks the loaded nodes, so do it rarely.
-        if !self.clock.is_multiple_of(64) {
-            return;
-        }
-        let cutoff = self.clock.saturating_sub(64);
+    /// Bounds memory: when more than `keep` nodes are loaded, drops what the last `age` blocks did
+    /// not touch. Only call when everything applied is stored. Walks the loaded nodes, so do it
+    /// now and then, not for every block.
+    pub fn prune(&mut self, age: u32, keep: usize) {
         let count = |trie: &mut Trie| trie.prune(0);
         let loaded = count(&mut self.accounts)
             + self
@@ -303,9 +296,10 @@ impl StateTrie {
                 .values_mut()
                 .map(|(trie, _)| count(trie))
                 .sum::<usize>();
-        if loaded <= NODES_KEPT {
+        if loaded <= keep {
             return;
         }
+        let cutoff = (self.clock + 1).saturating_sub(age);
         self.accounts.prune(cutoff);
         self.storages.retain(|_, (trie, touched)| {
             trie.prune(cutoff);
@@ -346,4 +340,90 @@ pub(crate) fn encode_value(value: U256) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.length());
     value.encode(&mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::kv::{Batch, MemoryStore, Store};
+    use proptest::prelude::*;
+
+    type Block = Vec<(u8, Option<u64>, bool, Vec<(u8, u8)>)>;
+
+    /// Accounts that come, go, are wiped and come back, with a few slots each.
+    fn blocks() -> impl Strategy<Value = Vec<Block>> {
+        let slots = proptest::collection::vec((0u8..12, 0u8..3), 0..6);
+        let change = (
+            0u8..8,
+            proptest::option::weighted(0.8, 0u64..3),
+            any::<bool>(),
+            slots,
+        );
+        proptest::collection::vec(proptest::collection::vec(change, 0..5), 1..12)
+    }
+
+    fn changes(block: &Block) -> StateChanges {
+        let mut changes = StateChanges::default();
+        for (account, nonce, wiped, slots) in block {
+            let fields = nonce.map(|nonce| AccountFields {
+                nonce,
+                balance: U256::from(1),
+                code_hash: KECCAK256_EMPTY,
+            });
+            let storage = match fields {
+                None => BTreeMap::new(),
+                Some(_) => slots
+                    .iter()
+                    .map(|(s, v)| (keccak256([*s]), U256::from(*v)))
+                    .collect(),
+            };
+            let change = AccountChange {
+                fields,
+                wiped: *wiped || fields.is_none(),
+                storage,
+            };
+            changes.accounts.insert(keccak256([*account]), change);
+        }
+        changes
+    }
+
+    proptest! {
+        /// Whatever is dropped from memory between blocks, the incremental root is the rebuilt
+        /// one; and reversing all blocks at once, or one by one, leads back to the empty state.
+        #[test]
+        fn roots_survive_pruning_and_reversal(blocks in blocks(), age in 0u32..3) {
+            let store = MemoryStore::default();
+            let mut trie = StateTrie::new(EMPTY_ROOT_HASH);
+            let mut roots = vec![EMPTY_ROOT_HASH];
+            for (number, block) in (1u64..).zip(&blocks) {
+                let (snapshot, changes) = (store.snapshot().unwrap(), changes(block));
+                let tries = trie.apply(&*snapshot, &changes).unwrap();
+                let mut batch = Batch::default();
+                append(&mut batch, &*snapshot, number, &changes, &tries).unwrap();
+                store.commit(batch).unwrap();
+                trie.prune(age, 0);
+                prop_assert_eq!(recompute_root(&*store.snapshot().unwrap()).unwrap(), tries.root);
+                roots.push(tries.root);
+            }
+            let head = u64::try_from(blocks.len()).unwrap();
+            let snapshot = store.snapshot().unwrap();
+            for (target, root) in (0u64..).zip(&roots) {
+                let back = reverse_to(&*snapshot, head, target).unwrap();
+                let mut fresh = StateTrie::new(*roots.last().unwrap());
+                prop_assert_eq!(fresh.apply(&*snapshot, &back).unwrap().root, *root);
+            }
+            for number in (1..=head).rev() {
+                let root = roots[usize::try_from(number - 1).unwrap()];
+                let snapshot = store.snapshot().unwrap();
+                let mut batch = Batch::default();
+                let back = unwind(&mut batch, &*snapshot, number).unwrap();
+                let tries = trie.apply(&*snapshot, &back).unwrap();
+                rewind_tables(&mut batch, &*snapshot, &back, &tries).unwrap();
+                store.commit(batch).unwrap();
+                prop_assert_eq!(tries.root, root);
+                prop_assert_eq!(recompute_root(&*store.snapshot().unwrap()).unwrap(), root);
+            }
+        }
+    }
 }
