@@ -44,7 +44,7 @@ impl Default for Command {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DevArgs {
     /// Where the chain, the Datanets and the models are kept. The same directory resumes where it
-    /// stopped. Default: $XDG_DATA_HOME/openledger/dev, or ~/.local/share/openledger/dev.
+    /// stopped. Default: `openledger/dev` below `$XDG_DATA_HOME` or `~/.local/share`.
     #[arg(long, value_name = "DIR", env = "OPENLEDGER_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Contributions, one JSON object a line. Default: the bundled sample Datanet.

@@ -136,7 +136,7 @@ fn evidence(node: &Node) -> Result<()> {
             ));
         }
     }
-    best.sort_by(|a, b| b.0.cmp(&a.0));
+    best.sort_by_key(|(bits, ..)| std::cmp::Reverse(*bits));
     if best.is_empty() {
         return Ok(());
     }
