@@ -61,18 +61,6 @@ pub enum Error {
         /// How long was waited.
         seconds: u64,
     },
-    /// Another transaction took the nonce of a transaction in the outbox, so it can never be mined.
-    #[error(
-        "transaction {hash} of {account} lost its nonce {nonce} to another transaction; was the key used by another program?"
-    )]
-    NonceTaken {
-        /// The transaction.
-        hash: B256,
-        /// Its sender.
-        account: Address,
-        /// Its nonce.
-        nonce: u64,
-    },
     /// No key for this account.
     #[error("no key for account {0}")]
     NoSigner(Address),

@@ -13,7 +13,8 @@
 //!   files are what the sources compile to.
 //! - **A transaction is signed once.** [`Sender::send_once`] writes the signed bytes to an
 //!   [`Outbox`] before anything leaves the process. After a crash the same bytes are sent again; the
-//!   nonce inside makes a second execution impossible.
+//!   nonce inside makes a second execution impossible, and only a transaction whose nonce another
+//!   one has used is ever replaced.
 //! - **Money is what the chain says.** [`money::Ledger`] is rebuilt from logs alone and must agree
 //!   with the contracts' balances to the wei.
 //!

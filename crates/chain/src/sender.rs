@@ -136,14 +136,14 @@ impl Sender {
     /// Sends a call under `key` at most once, however often this is called and whatever crashes in
     /// between, and waits until it is mined. Keys are the caller's names for one intention each.
     ///
-    /// A call that failed on chain stays failed under its key.
+    /// A call that failed on chain stays failed under its key. One whose nonce another transaction
+    /// took, so that it can never be mined, is signed anew.
     ///
     /// # Errors
-    /// As [`Self::send`]; [`Error::NonceTaken`] if a foreign transaction used the nonce; and the
-    /// outbox's.
+    /// As [`Self::send`], and the outbox's.
     pub async fn send_once(&self, key: &str, from: Address, call: &Call) -> Result<Receipt, Error> {
-        let (hash, raw) = match self.outbox.get(key)? {
-            Some(raw) => (self.resubmit(key, &raw).await?, raw),
+        let (hash, raw) = match self.remembered(key).await? {
+            Some(sent) => sent,
             None => self.sign_and_submit(from, call, Some(key)).await?,
         };
         self.settle(from, call, hash, raw).await
@@ -169,6 +169,21 @@ impl Sender {
         self.accounts.get(&address).ok_or(Error::NoSigner(address))
     }
 
+    /// The transaction that the outbox holds under `key`, back in the mempool or mined. One that
+    /// can never be mined is forgotten.
+    async fn remembered(&self, key: &str) -> Result<Option<(B256, Bytes)>, Error> {
+        let Some(raw) = self.outbox.get(key)? else {
+            return Ok(None);
+        };
+        match self.resubmit(key, &raw).await? {
+            Some(hash) => Ok(Some((hash, raw))),
+            None => {
+                self.outbox.remove(key)?;
+                Ok(None)
+            }
+        }
+    }
+
     async fn sign_and_submit(
         &self,
         from: Address,
@@ -187,11 +202,11 @@ impl Sender {
         let fees = self.node.fees().await?;
 
         let mut next = account.next.lock().await;
-        if let (Some(key), Some(raw)) =
-            (key, key.map(|k| self.outbox.get(k)).transpose()?.flatten())
+        if let Some(key) = key
+            && let Some(sent) = self.remembered(key).await?
         {
             // Another caller with the same key was quicker.
-            return Ok((self.resubmit(key, &raw).await?, raw));
+            return Ok(sent);
         }
         let mut stale = false;
         loop {
@@ -240,32 +255,33 @@ impl Sender {
         }
     }
 
-    /// Puts a transaction of the outbox back into the mempool unless it is mined; gives its hash.
-    async fn resubmit(&self, key: &str, raw: &Bytes) -> Result<B256, Error> {
+    /// Puts a transaction of the outbox back into the mempool unless it is mined, and gives its
+    /// hash; `None` if it can never be mined, because another transaction took its nonce.
+    async fn resubmit(&self, key: &str, raw: &Bytes) -> Result<Option<B256>, Error> {
         let bad = |reason: String| Error::BadOutboxEntry {
             key: key.to_owned(),
             reason,
         };
         let tx = TxEnvelope::decode_2718(&mut raw.as_ref()).map_err(|e| bad(e.to_string()))?;
+        let account = tx.recover_signer().map_err(|e| bad(e.to_string()))?;
         let hash = keccak256(raw);
         if self.node.receipt(hash).await?.is_some() {
-            return Ok(hash);
+            return Ok(Some(hash));
         }
-        let account = tx.recover_signer().map_err(|e| bad(e.to_string()))?;
-        let nonce = tx.nonce();
-        let used = self.node.nonce(account, false).await?;
-        if nonce < used {
-            // Mined between the two questions, or lost to another transaction.
+        if tx.nonce() >= self.node.nonce(account, false).await? {
+            return self.node.submit(raw.clone()).await.map(Some);
+        }
+        // Mined between the two questions, or lost. Nodes behind one URL may differ by a block, and
+        // a wrong answer here would send twice: wait before giving the transaction up.
+        let begun = Instant::now();
+        while begun.elapsed() < self.config.resubmit {
+            sleep(self.config.poll).await;
             if self.node.receipt(hash).await?.is_some() {
-                return Ok(hash);
+                return Ok(Some(hash));
             }
-            return Err(Error::NonceTaken {
-                hash,
-                account,
-                nonce,
-            });
         }
-        self.node.submit(raw.clone()).await
+        tracing::warn!(%hash, %account, nonce = tx.nonce(), key, "nonce taken by another transaction, signing anew");
+        Ok(None)
     }
 
     async fn settle(
