@@ -3,6 +3,7 @@
 
 mod common;
 
+use alloy_eips::Encodable2718;
 use alloy_primitives::{Address, B256, Bytes, U256, hex, keccak256};
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use common::*;
@@ -11,7 +12,12 @@ use jsonrpsee::{
     rpc_params,
     ws_client::WsClientBuilder,
 };
-use openledger_rollup::{Chain, ChainHandle, Error, RpcConfig, RpcServer, serve};
+use op_alloy_consensus::{OpTxEnvelope, TxDeposit};
+use openledger_rollup::{
+    Chain, ChainHandle, Error, RpcConfig, RpcServer,
+    engine::{ForkChoice, PayloadAttributes},
+    serve,
+};
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
@@ -589,6 +595,75 @@ fn proofs_verify_at_the_head_and_before() {
         (&absent["balance"], &absent["nonce"]),
         (&json!("0x0"), &json!("0x0"))
     );
+}
+
+#[test]
+fn deposits_look_as_op_stack_wallets_expect() {
+    let node = Node::start();
+    let deposit = TxDeposit {
+        source_hash: B256::repeat_byte(5),
+        from: Address::repeat_byte(0xd0),
+        to: Address::repeat_byte(0x77).into(),
+        mint: 100,
+        value: U256::from(60),
+        gas_limit: 100_000,
+        is_system_transaction: false,
+        input: Bytes::new(),
+    };
+    let raw: Bytes = OpTxEnvelope::from(deposit).encoded_2718().into();
+    assert!(
+        node.err("eth_sendRawTransaction", json!([raw]))
+            .1
+            .contains("type not supported")
+    );
+    let head = node.handle.head().unwrap();
+    let attributes = PayloadAttributes {
+        timestamp: head.timestamp + 2,
+        prev_randao: B256::ZERO,
+        suggested_fee_recipient: Address::ZERO,
+        parent_beacon_block_root: Some(B256::ZERO),
+        transactions: vec![raw],
+        no_tx_pool: true,
+        gas_limit: head.gas_limit,
+        eip_1559_params: Some(Default::default()),
+        min_base_fee: Some(0),
+    };
+    let engine = node.handle.engine();
+    let current = ForkChoice::head_only(head.hash());
+    let id = engine
+        .fork_choice_updated(current, Some(attributes))
+        .unwrap()
+        .payload
+        .unwrap();
+    let block = engine.get_payload(id).unwrap();
+    engine
+        .fork_choice_updated(ForkChoice::head_only(block.hash()), None)
+        .unwrap();
+
+    let full = node.ok("eth_getBlockByNumber", json!(["latest", true]));
+    let tx = &full["transactions"][0];
+    for (field, value) in [
+        ("type", json!("0x7e")),
+        ("sourceHash", json!(B256::repeat_byte(5))),
+        ("mint", json!("0x64")),
+        ("value", json!("0x3c")),
+        ("from", json!(Address::repeat_byte(0xd0))),
+        ("depositReceiptVersion", json!("0x1")),
+        ("gasPrice", json!("0x0")),
+    ] {
+        assert_eq!(tx[field], value, "{field}: {tx}");
+    }
+    let receipt = node.ok("eth_getTransactionReceipt", json!([tx["hash"]]));
+    for (field, value) in [
+        ("type", json!("0x7e")),
+        ("depositNonce", json!("0x0")),
+        ("depositReceiptVersion", json!("0x1")),
+        ("effectiveGasPrice", json!("0x0")),
+        ("status", json!("0x1")),
+        ("l1Fee", Value::Null),
+    ] {
+        assert_eq!(receipt[field], value, "{field}: {receipt}");
+    }
 }
 
 #[test]
