@@ -8,14 +8,17 @@ use crate::environment::{Repo, read_text, write_text};
 use crate::process::{command, execute, read};
 
 const FILE: &str = "docs/cli.md";
+const OVERRIDE: &str = "OPENLEDGER";
 
 /// Builds the program and rewrites the file.
 pub(crate) fn write(repo: &Repo) -> Result<()> {
-    execute(&mut command(
-        &repo.root,
-        "cargo",
-        &["build", "-p", "openledger"],
-    ))?;
+    if std::env::var_os(OVERRIDE).is_none() {
+        execute(&mut command(
+            &repo.root,
+            "cargo",
+            &["build", "-p", "openledger"],
+        ))?;
+    }
     let text = render(&repo.root, &debug_binary(repo)?)?;
     write_text(&repo.path(FILE), &text)?;
     println!("wrote {FILE}");
@@ -31,8 +34,11 @@ pub(crate) fn check(repo: &Repo) -> Result<()> {
     Ok(())
 }
 
-/// The program as `cargo build` leaves it.
+/// The program as `cargo build` leaves it, or the one that `OPENLEDGER` names.
 pub(crate) fn debug_binary(repo: &Repo) -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os(OVERRIDE) {
+        return Ok(PathBuf::from(binary));
+    }
     let binary = repo.target_dir()?.join("debug/openledger");
     if !binary.is_file() {
         bail!(
@@ -56,7 +62,11 @@ fn render(dir: &Path, binary: &Path) -> Result<String> {
         let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
         args.push("--help");
         // A fixed width, whatever terminal this runs in.
-        let help = read(command(dir, binary, &args).env("COLUMNS", "100"))?;
+        let help = read(
+            command(dir, binary, &args)
+                .env("COLUMNS", "100")
+                .env_remove("OPENLEDGER_DATA_DIR"),
+        )?;
         let title = [&["openledger".to_owned()], &path[..]].concat().join(" ");
         text.push_str(&format!(
             "\n## `{title}`\n\n```text\n{}\n```\n",

@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use crate::cli_docs::debug_binary;
 use crate::environment::Repo;
-use crate::network::{Network, TINY, scratch};
+use crate::network::{Block, Network, TINY, scratch};
 use crate::test::Options;
 
-const KILLS: u32 = 6;
+const KILLS: u32 = 8;
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// What must not depend on how often the machine died. Hashes and block numbers are left out:
@@ -59,11 +59,13 @@ pub(crate) fn run_step(repo: &Repo, _: &Options) -> Result<()> {
 
     let mut random = Random::from_environment()?;
     let dir = scratch(repo, "crash")?;
+    let mut acknowledged: Option<Block> = None;
     for round in 1..=KILLS {
-        // Moments spread over the loop; a resumed run has less left to do, so draw anew.
-        let delay = whole.mul_f64(0.02 + 0.7 * random.unit());
+        // Short enough that the kills spread over the loop instead of following its end.
+        let delay = whole.mul_f64(0.01 + 0.28 * random.unit());
         let mut network = Network::start(repo, &binary, &dir, &TINY)?;
         let until = Instant::now() + delay;
+        let mut checked = acknowledged.is_none();
         while Instant::now() < until {
             if let Some(status) = network.ended()? {
                 bail!(
@@ -71,18 +73,45 @@ pub(crate) fn run_step(repo: &Repo, _: &Options) -> Result<()> {
                     network.log_tail()
                 );
             }
-            std::thread::sleep(Duration::from_millis(5).min(until - Instant::now().min(until)));
+            if let Some(block) = network.block(None) {
+                if !checked {
+                    still_there(&network, acknowledged.as_ref())?;
+                    checked = true;
+                }
+                acknowledged = Some(block);
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
         network.cut_off()?;
-        println!("round {round}: killed after {:.2} s", delay.as_secs_f64());
+        let head = acknowledged.as_ref().map_or(0, |block| block.number);
+        println!(
+            "round {round}: killed after {:.2} s, at block {head}",
+            delay.as_secs_f64()
+        );
     }
-    let resumed = to_the_end(repo, &binary, &dir).context("after the last kill")?;
+    let mut network = Network::start(repo, &binary, &dir, &TINY)?;
+    let resumed = network.summary(LIMIT).context("after the last kill")?;
+    still_there(&network, acknowledged.as_ref())?;
+    network.stop()?;
     money_adds_up(&resumed)?;
     same(&SAME_AS_REFERENCE, &reference, &resumed).context("killed and left alone differ")?;
 
     let again = to_the_end(repo, &binary, &dir).context("a start on the finished directory")?;
     same(&SAME_AFTER_RESTART, &resumed, &again).context("a restart changed something")?;
     println!("crash: {KILLS} kills, nothing lost, nothing doubled");
+    Ok(())
+}
+
+/// A block that was once shown to a client keeps its hash.
+fn still_there(network: &Network, acknowledged: Option<&Block>) -> Result<()> {
+    let Some(block) = acknowledged else {
+        return Ok(());
+    };
+    let found = network.block(Some(block.number));
+    ensure!(
+        found.as_ref() == Some(block),
+        "{block:?} was acknowledged, now there is {found:?}"
+    );
     Ok(())
 }
 

@@ -1,12 +1,14 @@
 //! A whole network of our own: the program under test, started on free ports in a fresh folder.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::environment::{Repo, read_text};
 use crate::process::line;
@@ -31,6 +33,7 @@ pub(crate) struct Network {
     child: Child,
     log: PathBuf,
     output: PathBuf,
+    rpc_port: u16,
 }
 
 impl Network {
@@ -43,21 +46,15 @@ impl Network {
         extra: &[&str],
     ) -> Result<Self> {
         fs::create_dir_all(scratch).with_context(|| format!("creating {}", scratch.display()))?;
+        let rpc_port = free_port()?;
         let (log, output) = (scratch.join("stderr.log"), scratch.join("stdout.json"));
         let create = |path: &Path| {
             File::create(path).with_context(|| format!("creating {}", path.display()))
         };
         let mut command = Command::new(binary);
         command
-            .args([
-                "dev",
-                "--json",
-                "--rpc-port",
-                "0",
-                "--http-port",
-                "0",
-                "--data-dir",
-            ])
+            .args(["dev", "--json", "--rpc-port", &rpc_port.to_string()])
+            .args(["--http-port", "0", "--data-dir"])
             .arg(scratch.join("data"))
             .args(extra)
             .current_dir(&repo.root)
@@ -68,7 +65,12 @@ impl Network {
         let child = command
             .spawn()
             .with_context(|| format!("could not start {}", binary.display()))?;
-        Ok(Self { child, log, output })
+        Ok(Self {
+            child,
+            log,
+            output,
+            rpc_port,
+        })
     }
 
     /// Waits for the JSON summary that the program prints once the loop is through.
@@ -91,6 +93,19 @@ impl Network {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// The chain's newest block, or the one with `number`; `None` while the node does not answer.
+    pub(crate) fn block(&self, number: Option<u64>) -> Option<Block> {
+        let tag = number.map_or("latest".to_owned(), |n| format!("0x{n:x}"));
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_getBlockByNumber",
+            "params": [tag, false]});
+        let answer = post(self.rpc_port, &request.to_string()).ok()?;
+        let number = answer["result"]["number"].as_str()?;
+        Some(Block {
+            number: u64::from_str_radix(number.strip_prefix("0x")?, 16).ok()?,
+            hash: answer["result"]["hash"].as_str()?.to_owned(),
+        })
     }
 
     /// `kill -9`, as a power cut would: no handler of the program runs.
@@ -171,6 +186,37 @@ fn terminate(id: u32) -> Result<()> {
     Ok(())
 }
 
+/// A block that the node has acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) number: u64,
+    pub(crate) hash: String,
+}
+
+/// A port that nothing listens on at this moment.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// One JSON request over HTTP/1.1, by hand: xtask links no HTTP client.
+fn post(port: u16, body: &str) -> Result<Value> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(
+        stream,
+        "POST / HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .context("an HTTP answer has a body")?;
+    serde_json::from_str(body).context("the answer is JSON")
+}
+
 /// An empty folder for one run under cargo's target directory.
 pub(crate) fn scratch(repo: &Repo, name: &str) -> Result<PathBuf> {
     let dir = repo.target_dir()?.join("xtask").join(name);
@@ -220,15 +266,45 @@ mod tests {
         assert!((number(&summary, "/a/1").expect("a number") - 2.0).abs() < 1e-9);
         assert!(number(&summary, "/b").is_err());
         let until = Instant::now() + Duration::from_secs(20);
-        while !network
-            .log_tail()
-            .contains("dev --json --rpc-port 0 --http-port 0")
-        {
+        while !network.log_tail().contains("--http-port 0 --data-dir") {
             assert!(Instant::now() < until, "{}", network.log_tail());
         }
         network
             .stop()
             .expect("the script ends with 0 when asked to");
+    }
+
+    #[test]
+    fn a_block_is_asked_for_over_plain_http() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("one client");
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).expect("a request");
+            let body = "{\"result\":{\"number\":\"0x1f\",\"hash\":\"0xab\"}}";
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream
+                .write_all((head + body).as_bytes())
+                .expect("answered");
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        let (_dir, mut network) = started("while :; do sleep 0.05; done");
+        network.rpc_port = port;
+        let block = network.block(Some(31)).expect("the server answers");
+        assert_eq!(
+            block,
+            Block {
+                number: 31,
+                hash: "0xab".to_owned()
+            }
+        );
+        let request = server.join().expect("the server ended");
+        assert!(
+            request.contains("eth_getBlockByNumber") && request.contains("0x1f"),
+            "{request}"
+        );
+        assert_eq!(network.block(None), None, "nobody listens any more");
     }
 
     #[test]
