@@ -73,6 +73,8 @@ pub struct Sampling {
     pub seed: Option<u64>,
     /// Strings that end the answer.
     pub stop: Vec<String>,
+    /// Added to the logits of single tokens, -100 to 100.
+    pub logit_bias: std::collections::BTreeMap<u32, f32>,
     /// Report log-probabilities with this many alternatives.
     pub logprobs: Option<u32>,
     /// Repeat the prompt before the answer.
@@ -220,7 +222,7 @@ impl Node {
                 min_tokens: request.sampling.min_tokens,
                 ignore_eos: request.sampling.ignore_eos,
                 stop: request.sampling.stop.clone(),
-                ..Default::default()
+                logit_bias: request.sampling.logit_bias.clone(),
             },
             seed,
             n: 1,

@@ -291,7 +291,9 @@ async fn bad_requests_are_refused(node: &Node, model: &str) {
     for (field, value) in [
         ("temperature", json!(9)),
         ("top_p", json!(0)),
-        ("n", json!(2)),
+        ("n", json!(99)),
+        ("response_format", json!({"type": "json_object"})),
+        ("logit_bias", json!({"word": 1})),
         ("stop", json!(["", "x"])),
         ("max_tokens", json!(0)),
         ("top_logprobs", json!(3)),
@@ -372,6 +374,21 @@ async fn answers_come_whole_and_in_pieces(node: &Node, model: &str) {
     let last = chunks.last().unwrap();
     assert_eq!(last["choices"], json!([]));
     assert_eq!(last["usage"]["completion_tokens"].as_u64(), Some(tokens));
+
+    // Several choices are several inferences with receipts of their own.
+    let before = node.overview().unwrap().inferences;
+    let mut several = body.clone();
+    several["n"] = json!(3);
+    several["temperature"] = json!(1);
+    let answers = fine(node, post(chat, key.as_deref(), &several)).await;
+    let ids: std::collections::BTreeSet<&str> = answers["choices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|choice| choice["attribution"]["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 3);
+    assert_eq!(node.overview().unwrap().inferences, before + 3);
 
     // The base answers under its own name, and its answers are traced to nobody.
     let base = json!({"model": "base", "prompt": "What", "max_tokens": 4});

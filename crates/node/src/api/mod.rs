@@ -4,6 +4,7 @@
 //! expose Rust types. Every body is bounded, every error has the API's own shape, and nothing
 //! here waits for the chain or for attribution unless the caller asks for it.
 
+mod choices;
 mod error;
 mod events;
 mod openai;

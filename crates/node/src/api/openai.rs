@@ -5,26 +5,20 @@
 //! stub on the answer and on the usage chunk. The full report is a resource of its own, or inline
 //! when the request says `"attribution": {"mode": "inline"}`.
 
-use std::convert::Infallible;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
-use futures::stream;
 use openledger_primitives::records::Voucher;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
+use super::choices::{Choices, Shape};
 use super::error::{ApiError, Body};
-use crate::inference::{
-    Completion, CompletionEvent, CompletionRequest, CompletionStream, Message, Payment, Prompt,
-    Sampling, TokenLogprob,
-};
+use crate::inference::{CompletionRequest, Message, Payment, Prompt, Sampling};
 use crate::{Error, Node};
 
 /// Carries the completion's id before the body.
@@ -33,8 +27,8 @@ pub(super) const ATTRIBUTION_HEADER: &str = "x-openledger-attribution";
 pub(super) const VOUCHER_HEADER: &str = "x-openledger-voucher";
 /// Names a request, so that asking again is safe.
 const IDEMPOTENCY_HEADER: &str = "idempotency-key";
-/// Longest wait for an inline attribution.
-const INLINE_WAIT: Duration = Duration::from_secs(30);
+/// Most answers to one request.
+const MAX_CHOICES: u32 = 8;
 
 /// Fields that both endpoints share. Unknown fields are ignored, as clients expect.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,6 +44,8 @@ struct Common {
     top_k: Option<u32>,
     seed: Option<u64>,
     n: Option<u32>,
+    logit_bias: Option<BTreeMap<String, f32>>,
+    response_format: Option<ResponseFormat>,
     stop: Option<Stop>,
     #[serde(default)]
     stream: bool,
@@ -62,6 +58,12 @@ struct Common {
 enum Stop {
     One(String),
     Many(Vec<String>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct ResponseFormat {
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -202,13 +204,6 @@ pub(super) async fn complete(
     .await
 }
 
-/// Which of the two endpoints' answers is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Chat,
-    Text,
-}
-
 async fn answer(
     node: Node,
     headers: &HeaderMap,
@@ -223,6 +218,14 @@ async fn answer(
         .stream_options
         .is_some_and(|options| options.include_usage);
     let streaming = common.stream;
+    let n = match common.n {
+        None => 1,
+        Some(n @ 1..=MAX_CHOICES) => n,
+        Some(n) => {
+            let rule = format!("{n} is not between 1 and {MAX_CHOICES}");
+            return Err(ApiError::invalid("n", rule));
+        }
+    };
     let request = CompletionRequest {
         payment: payment(headers)?,
         idempotency: idempotency(headers)?,
@@ -230,13 +233,27 @@ async fn answer(
         model: common.model,
         prompt,
     };
-    let stream = node.complete(request).await?;
-    let id = HeaderValue::from_str(&stream.id)
+    let mut streams = Vec::new();
+    for choice in 0..n {
+        let mut request = request.clone();
+        if choice > 0 {
+            let other = |seed: u64| seed.wrapping_add(choice.into());
+            request.sampling.seed = request.sampling.seed.map(other);
+            request.idempotency = request.idempotency.map(|key| format!("{key}#{choice}"));
+        }
+        streams.push(node.complete(request).await?);
+    }
+    let id = streams
+        .first()
+        .map(|stream| stream.id.clone())
+        .unwrap_or_default();
+    let id = HeaderValue::from_str(&id)
         .map_err(|_| ApiError::invalid("id", "the completion id is not a header value"))?;
+    let choices = Choices::new(node, shape, inline, streams);
     let mut response = if streaming {
-        sse(node, stream, shape, usage_chunk, inline).into_response()
+        choices.stream(usage_chunk).into_response()
     } else {
-        whole(node, stream, shape, inline).await?.into_response()
+        choices.whole().await?.into_response()
     };
     response.headers_mut().insert(ATTRIBUTION_HEADER, id);
     Ok(response)
@@ -313,12 +330,6 @@ fn sampling(common: &Common, logprobs: Option<u32>, echo: bool) -> Result<Sampli
             format!("{value} is not between {low} and {high}"),
         )),
     };
-    if common.n.is_some_and(|n| n != 1) {
-        return Err(ApiError::invalid(
-            "n",
-            "one choice a request is served; send n requests",
-        ));
-    }
     let stop = match &common.stop {
         None => Vec::new(),
         Some(Stop::One(one)) => vec![one.clone()],
@@ -346,223 +357,31 @@ fn sampling(common: &Common, logprobs: Option<u32>, echo: bool) -> Result<Sampli
         top_k: common.top_k.unwrap_or(0),
         seed: common.seed,
         stop,
+        logit_bias: logit_bias(common)?,
         logprobs,
         echo,
     })
 }
 
-fn stub(node: &Node, id: &str, status: &str) -> Value {
-    json!({"id": id, "status": status, "url": format!("{}/v1/attributions/{id}", node.http_url())})
-}
-
-async fn attribution(node: &Node, id: &str, inline: Option<usize>) -> Value {
-    let Some(top_k) = inline else {
-        return stub(node, id, "pending");
-    };
-    match node.wait_for_attribution(id, INLINE_WAIT).await {
-        Ok(Some(mut view)) => {
-            view.rows.truncate(top_k);
-            serde_json::to_value(view).unwrap_or_else(|_| stub(node, id, "ready"))
-        }
-        _ => stub(node, id, "pending"),
+/// Token ids come as strings, since they are JSON keys.
+fn logit_bias(common: &Common) -> Result<BTreeMap<u32, f32>, ApiError> {
+    let format = common
+        .response_format
+        .as_ref()
+        .map(|format| format.kind.as_str());
+    if let Some(other) = format.filter(|kind| *kind != "text") {
+        let rule = format!("{other:?} is not supported; \"text\" is");
+        return Err(ApiError::invalid("response_format.type", rule));
     }
-}
-
-fn usage(done: &Completion) -> Value {
-    let (prompt, output) = (done.prompt_tokens, done.output_tokens);
-    json!({
-        "prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output,
-        "prompt_tokens_details": {"cached_tokens": 0},
-    })
-}
-
-async fn whole(
-    node: Node,
-    mut stream: CompletionStream,
-    shape: Shape,
-    inline: Option<usize>,
-) -> Result<Json<Value>, ApiError> {
-    let mut tokens = Vec::new();
-    let done = loop {
-        match stream.events.recv().await {
-            Some(CompletionEvent::Token {
-                logprob: Some(logprob),
-                ..
-            }) => tokens.push(logprob),
-            Some(CompletionEvent::Token { .. }) => {}
-            Some(CompletionEvent::Done(done)) => break done,
-            Some(CompletionEvent::Failed(error)) => return Err(error.into()),
-            None => return Err(Error::ShuttingDown.into()),
-        }
+    let Some(bias) = &common.logit_bias else {
+        return Ok(BTreeMap::new());
     };
-    let logprobs = (!tokens.is_empty()).then_some(tokens);
-    let choice = match shape {
-        Shape::Chat => json!({
-            "index": 0, "finish_reason": done.finish_reason,
-            "message": {"role": "assistant", "content": done.text, "refusal": null},
-            "logprobs": logprobs.map(|tokens| chat_logprobs(&tokens)),
-        }),
-        Shape::Text => json!({
-            "index": 0, "finish_reason": done.finish_reason, "text": done.text,
-            "logprobs": logprobs.map(|tokens| text_logprobs(&tokens)),
-        }),
-    };
-    Ok(Json(json!({
-        "id": stream.id, "object": object(shape, false), "created": stream.created,
-        "model": stream.model, "choices": [choice], "usage": usage(&done),
-        "system_fingerprint": stream.fingerprint,
-        "attribution": attribution(&node, &stream.id, inline).await,
-    })))
-}
-
-const fn object(shape: Shape, chunk: bool) -> &'static str {
-    match (shape, chunk) {
-        (Shape::Chat, false) => "chat.completion",
-        (Shape::Chat, true) => "chat.completion.chunk",
-        (Shape::Text, _) => "text_completion",
-    }
-}
-
-fn chat_logprobs(tokens: &[TokenLogprob]) -> Value {
-    let entry = |token: &str, logprob: f32, bytes: &[u8]| json!({"token": token, "logprob": logprob, "bytes": bytes});
-    let content: Vec<Value> = tokens
-        .iter()
-        .map(|token| {
-            let mut line = entry(&token.text, token.logprob, &token.bytes);
-            line["top_logprobs"] = token
-                .top
-                .iter()
-                .map(|(text, logprob, bytes)| entry(text, *logprob, bytes))
-                .collect();
-            line
+    bias.iter()
+        .map(|(token, bias)| {
+            let id = token.parse().map_err(|_| {
+                ApiError::invalid("logit_bias", format!("{token:?} is not a token id"))
+            })?;
+            Ok((id, *bias))
         })
-        .collect();
-    json!({"content": content, "refusal": null})
-}
-
-fn text_logprobs(tokens: &[TokenLogprob]) -> Value {
-    let mut offset = 0;
-    let offsets: Vec<usize> = tokens
-        .iter()
-        .map(|token| {
-            let start = offset;
-            offset += token.text.chars().count();
-            start
-        })
-        .collect();
-    let top: Vec<Value> = tokens
-        .iter()
-        .map(|token| {
-            let top: serde_json::Map<String, Value> = token
-                .top
-                .iter()
-                .map(|(text, logprob, _)| (text.clone(), json!(logprob)))
-                .collect();
-            Value::Object(top)
-        })
-        .collect();
-    json!({
-        "tokens": tokens.iter().map(|token| &token.text).collect::<Vec<_>>(),
-        "token_logprobs": tokens.iter().map(|token| token.known.then_some(token.logprob)).collect::<Vec<_>>(),
-        "text_offset": offsets,
-        "top_logprobs": top,
-    })
-}
-
-fn sse(
-    node: Node,
-    mut completion: CompletionStream,
-    shape: Shape,
-    usage_chunk: bool,
-    inline: Option<usize>,
-) -> impl IntoResponse {
-    // A bounded channel: a slow reader slows its own stream and nothing else.
-    let (send, receive) = mpsc::channel::<Event>(64);
-    tokio::spawn(async move {
-        let head = json!({
-            "id": completion.id, "object": object(shape, true), "created": completion.created,
-            "model": completion.model, "system_fingerprint": completion.fingerprint,
-        });
-        let chunk = |choices: Value| {
-            let mut chunk = head.clone();
-            chunk["choices"] = choices;
-            chunk
-        };
-        let mut pending = Vec::new();
-        if shape == Shape::Chat {
-            pending.push(chunk(json!([{
-                "index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": null,
-                "finish_reason": null,
-            }])));
-        }
-        while let Some(event) = {
-            for line in pending.drain(..) {
-                if send
-                    .send(Event::default().data(line.to_string()))
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
-            completion.events.recv().await
-        } {
-            match event {
-                CompletionEvent::Token { text, logprob } => {
-                    pending.push(chunk(json!([delta(shape, &text, logprob.as_ref())])));
-                }
-                CompletionEvent::Done(done) => {
-                    let finish = match shape {
-                        Shape::Chat => json!({"index": 0, "delta": {}, "logprobs": null,
-                            "finish_reason": done.finish_reason}),
-                        Shape::Text => json!({"index": 0, "text": "", "logprobs": null,
-                            "finish_reason": done.finish_reason}),
-                    };
-                    pending.push(chunk(json!([finish])));
-                    if usage_chunk || inline.is_some() {
-                        let mut last = chunk(json!([]));
-                        last["usage"] = usage(&done);
-                        last["attribution"] = attribution(&node, &completion.id, inline).await;
-                        pending.push(last);
-                    }
-                    for line in pending.drain(..) {
-                        if send
-                            .send(Event::default().data(line.to_string()))
-                            .await
-                            .is_err()
-                        {
-                            return;
-                        }
-                    }
-                    let _ = send.send(Event::default().data("[DONE]")).await;
-                    return;
-                }
-                CompletionEvent::Failed(error) => {
-                    let body = ApiError::from(error).body();
-                    let _ = send.send(Event::default().data(body.to_string())).await;
-                    return;
-                }
-            }
-        }
-    });
-    let stream = stream::unfold(receive, |mut receive| async move {
-        receive
-            .recv()
-            .await
-            .map(|event| (Ok::<_, Infallible>(event), receive))
-    });
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
-}
-
-fn delta(shape: Shape, text: &str, logprob: Option<&TokenLogprob>) -> Value {
-    match shape {
-        Shape::Chat => json!({
-            "index": 0, "delta": {"content": text}, "finish_reason": null,
-            "logprobs": logprob.map(|token| chat_logprobs(std::slice::from_ref(token))),
-        }),
-        Shape::Text => json!({
-            "index": 0, "text": text, "finish_reason": null,
-            "logprobs": logprob.map(|token| text_logprobs(std::slice::from_ref(token))),
-        }),
-    }
+        .collect()
 }
