@@ -6,7 +6,7 @@ use openledger_primitives::{
 };
 
 use crate::{
-    Channel, Error, Inference, Line, Model, Quality, Split, Unpaid,
+    Channel, Error, Inference, Line, Model, Quality, Unpaid,
     epoch::ModelOutcome,
     gradient::{NetScore, pay_by_score, pay_equally},
     span::pay_spans,
@@ -57,13 +57,12 @@ impl<'a> Book<'a> {
         &mut self,
         inference: &Inference,
         receipt: B256,
-        split: &Split,
         span_share: Bps,
         pools: Pools,
         lines: &mut Vec<Line>,
     ) -> Result<(), Error> {
         self.check(inference, receipt)?;
-        let parts = split.parts(Wei::new(inference.receipt.fee))?;
+        let parts = self.model.split.parts(Wei::new(inference.receipt.fee))?;
         for (channel, earner, amount) in [
             (
                 Channel::Operator,

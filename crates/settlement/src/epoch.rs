@@ -10,7 +10,7 @@ use openledger_primitives::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Channel, Cumulative, EpochInput, Error, Inference, Line, Role, Split, Unpaid,
+    Channel, Cumulative, EpochInput, Error, Inference, Line, Role, Unpaid,
     book::{Book, Pools, receipt_digest},
 };
 
@@ -106,7 +106,6 @@ impl EpochOutput {
 pub fn close_epoch(input: &EpochInput) -> Result<EpochOutput, Error> {
     check_balance(&input.payers, &input.earners)?;
     let inferences = in_order(input)?;
-    let split = Split::new(&input.parameters)?;
     let span_share = Bps::new(input.parameters.spanBps)?;
     let pools = Pools {
         stakers: input.stakers,
@@ -125,7 +124,7 @@ pub fn close_epoch(input: &EpochInput) -> Result<EpochOutput, Error> {
         let book = books
             .get_mut(&adapter)
             .ok_or(Error::UnknownModel { receipt, adapter })?;
-        book.enter(inference, receipt, &split, span_share, pools, &mut lines)?;
+        book.enter(inference, receipt, span_share, pools, &mut lines)?;
         let debit = debits.entry(inference.receipt.payer).or_default();
         *debit = debit.checked_add(Wei::new(inference.receipt.fee))?;
     }

@@ -35,29 +35,37 @@ pub struct Split {
 }
 
 impl Split {
-    /// The split that governance has set.
+    /// The split that the parameters name: what a model that is registered now is frozen with.
     ///
     /// # Errors
-    /// [`Error::SharesNotWhole`] if the five shares do not sum to 10,000 basis points.
+    /// As [`Self::from_bps`].
     pub fn new(parameters: &Parameters) -> Result<Self, Error> {
-        let shares = [
+        Self::from_bps([
             parameters.contributorsBps,
             parameters.operatorBps,
             parameters.modelOwnerBps,
             parameters.stakersBps,
             parameters.treasuryBps,
-        ];
+        ])
+    }
+
+    /// A split in basis points: contributors, operator, model owner, stakers, treasury.
+    ///
+    /// # Errors
+    /// [`Error::SharesNotWhole`] if the five shares do not sum to 10,000 basis points.
+    pub fn from_bps(shares: [u16; 5]) -> Result<Self, Error> {
         let sum = shares
             .iter()
             .fold(0u32, |sum, &share| sum.saturating_add(share.into()));
         if sum != u32::from(Bps::WHOLE.get()) {
             return Err(Error::SharesNotWhole(sum));
         }
+        let [contributors, operator, model_owner, stakers, _] = shares;
         Ok(Self {
-            contributors: Bps::new(parameters.contributorsBps)?,
-            operator: Bps::new(parameters.operatorBps)?,
-            model_owner: Bps::new(parameters.modelOwnerBps)?,
-            stakers: Bps::new(parameters.stakersBps)?,
+            contributors: Bps::new(contributors)?,
+            operator: Bps::new(operator)?,
+            model_owner: Bps::new(model_owner)?,
+            stakers: Bps::new(stakers)?,
         })
     }
 

@@ -7,7 +7,7 @@ use openledger_primitives::{
     records::{InferenceReceipt, Parameters},
 };
 
-use crate::{Cumulative, Error, Prices, Threshold};
+use crate::{Cumulative, Error, Prices, Split, Threshold};
 
 /// Everything that an epoch's settlement depends on.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub struct Model {
     pub commons: Address,
     /// Prices frozen with the adapter.
     pub prices: Prices,
+    /// Split of its fees, frozen with the adapter.
+    pub split: Split,
     /// The rows that it was tuned on, in training order; empty for the base alone.
     pub rows: Vec<Row>,
     /// The governed floor of its scores, units of 2^-20.

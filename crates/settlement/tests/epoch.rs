@@ -391,7 +391,6 @@ fn bad_input_is_refused_with_the_fact() {
         &|i| i.models[0].rows[1].owner = Address::ZERO,
         "paid to the zero address",
     );
-    check(&|i| i.parameters.stakersBps = 0, "sum to 9400 basis points");
     check(&|i| i.signed.clear(), "signed for 0 wei in all");
     check(
         &|i| i.payers = Cumulative::new([(wallet(1), Wei::new(1))]).unwrap(),

@@ -9,7 +9,7 @@ use openledger_primitives::{
     records::{InferenceReceipt, Parameters, digest_u32},
 };
 use openledger_settlement::{
-    Cumulative, EpochInput, Inference, Model, Prices, Quality, Row, Threshold,
+    Cumulative, EpochInput, Inference, Model, Prices, Quality, Row, Split, Threshold,
 };
 use proptest::prelude::*;
 
@@ -34,6 +34,7 @@ pub(crate) fn model(id: u8, rows: &[(u8, u32)]) -> Model {
             prompt: Wei::new(1_003),
             output: Wei::new(3_001),
         },
+        split: Split::new(&Parameters::default()).expect("the default split is whole"),
         rows: rows
             .iter()
             .map(|&(n, cluster)| Row {
