@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use alloy_sol_types::SolStruct;
-use openledger_primitives::records::{
-    Claim, Contribution, cumulative_leaf, digest_u32, domain,
-};
+use openledger_primitives::records::{Claim, Contribution, cumulative_leaf, digest_u32, domain};
 use openledger_primitives::{Address, Record, merkle};
 use serde_json::{Value, json};
 
 fn worked_values() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol/records.md");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/protocol/records.md"
+    );
     let document = std::fs::read_to_string(path).unwrap();
     let (_, section) = document.split_once("## Worked values").unwrap();
     let (_, block) = section.split_once("```json").unwrap();
@@ -26,10 +27,12 @@ fn records_document() {
 
     let fields = &worked["contribution"]["fields"];
     let contribution: Contribution = serde_json::from_value(fields.clone()).unwrap();
-    let contract: Address =
-        worked["contribution"]["verifyingContract"].as_str().unwrap().parse().unwrap();
-    let signing_hash =
-        contribution.eip712_signing_hash(&domain(contribution.chainId, contract));
+    let contract: Address = worked["contribution"]["verifyingContract"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let signing_hash = contribution.eip712_signing_hash(&domain(contribution.chainId, contract));
 
     let fields = &worked["claim"]["fields"];
     let claim = Claim {
@@ -40,10 +43,14 @@ fn records_document() {
         epoch: fields["epoch"].as_u64().unwrap(),
     };
 
-    let earners = worked["earners"]["leaves"].as_array().unwrap().iter().map(|leaf| {
-        let account = leaf[0].as_str().unwrap().parse().unwrap();
-        cumulative_leaf(account, u128::from(leaf[1].as_u64().unwrap()))
-    });
+    let earners = worked["earners"]["leaves"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|leaf| {
+            let account = leaf[0].as_str().unwrap().parse().unwrap();
+            cumulative_leaf(account, u128::from(leaf[1].as_u64().unwrap()))
+        });
     let tokens: Vec<u32> = serde_json::from_value(worked["tokens"]["list"].clone()).unwrap();
 
     let computed = json!({
