@@ -1,5 +1,5 @@
 //! The worked values of docs/protocol/records.md, recomputed by this crate. The same block of the
-//! document is recomputed with viem in tests/clients/check_records.mjs, so the two meet in it.
+//! document is recomputed with viem in `tests/clients/check_records.mjs`, so the two meet in it.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use alloy_sol_types::SolStruct;
