@@ -86,7 +86,8 @@
         headers: { "content-type": "application/json", authorization: `Bearer ${key}` },
         body: JSON.stringify({
           model: model.value,
-          messages: history,
+          // Small models were tuned on single questions: earlier turns would only confuse them.
+          messages: find("[data-context]").checked ? history : history.slice(-1),
           stream: true,
           max_tokens: Number(find("[data-max-tokens]").value) || 80,
           temperature: Number(find("[data-temperature]").value) || 0,

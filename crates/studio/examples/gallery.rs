@@ -27,7 +27,9 @@ fn frame() -> Frame {
         now: samples::NOW,
         head: Some(samples::chain().head),
         dev: true,
-        notice: Some("Sample values, made by hand to look at the design. No node runs here.".into()),
+        notice: Some(
+            "Sample values, made by hand to look at the design. No node runs here.".into(),
+        ),
     }
 }
 
@@ -73,10 +75,20 @@ fn page(name: &str) -> Option<Markup> {
             &[samples::net(1), samples::net(2)],
             &samples::models()[1..],
             &samples::presets(),
-            &Choice { datanet: Some(1), ..Choice::default() },
+            &Choice {
+                datanet: Some(1),
+                ..Choice::default()
+            },
             Some(12_000_000_000),
         ),
-        "runs" => pages::runs(f, &[samples::run("running"), samples::run("succeeded"), samples::run("failed")]),
+        "runs" => pages::runs(
+            f,
+            &[
+                samples::run("running"),
+                samples::run("succeeded"),
+                samples::run("failed"),
+            ],
+        ),
         "run-running" => pages::run(f, &samples::run("running")),
         "run-succeeded" => pages::run(f, &samples::run("succeeded")),
         "run-failed" => pages::run(f, &samples::run("failed")),
@@ -84,7 +96,12 @@ fn page(name: &str) -> Option<Markup> {
             f,
             &samples::models(),
             Some(samples::ADAPTER),
-            &samples::rows().items.iter().take(3).filter_map(|r| r.prompt.clone()).collect::<Vec<_>>(),
+            &samples::rows()
+                .items
+                .iter()
+                .take(3)
+                .filter_map(|r| r.prompt.clone())
+                .collect::<Vec<_>>(),
             Some("sample-key"),
             &samples::completions(),
         ),
@@ -92,15 +109,28 @@ fn page(name: &str) -> Option<Markup> {
         "attribution-pending" => pages::attribution(f, &samples::attribution("pending")),
         "wallets" => pages::wallets(
             f,
-            &openledger_node::view::Page { items: samples::earners(), offset: 0, total: 9 },
+            &openledger_node::view::Page {
+                items: samples::earners(),
+                offset: 0,
+                total: 9,
+            },
             25,
         ),
         "wallet" => pages::wallet(f, &samples::wallet(), Some(1)),
-        "explorer" => pages::explorer(f, &samples::chain(), &(0..9).map(samples::block).collect::<Vec<_>>(), None),
+        "explorer" => pages::explorer(
+            f,
+            &samples::chain(),
+            &(0..9).map(samples::block).collect::<Vec<_>>(),
+            None,
+        ),
         "block" => pages::block(f, &samples::block(1)),
         "transaction" => pages::transaction(f, &samples::transaction(1)),
         "epochs" => pages::epochs(f, &samples::epochs()),
-        "failure" => pages::failure(f, "There is no such row", "The address may be mistyped, or it belongs to another data directory."),
+        "failure" => pages::failure(
+            f,
+            "There is no such row",
+            "The address may be mistyped, or it belongs to another data directory.",
+        ),
         _ => return None,
     })
 }
@@ -115,9 +145,16 @@ async fn show(Path(name): Path<String>) -> Response {
 /// A stream that sends one block and then stays silent, as a quiet chain does.
 async fn events() -> Response {
     use axum::response::sse::{Event, Sse};
-    let first = Event::default().event("block").id("1").data(r#"{"number":1285}"#);
+    let first = Event::default()
+        .event("block")
+        .id("1")
+        .data(r#"{"number":1285}"#);
     let stream = futures::stream::iter([Ok::<_, std::convert::Infallible>(first)]);
-    Sse::new(futures::StreamExt::chain(stream, futures::stream::pending())).into_response()
+    Sse::new(futures::StreamExt::chain(
+        stream,
+        futures::stream::pending(),
+    ))
+    .into_response()
 }
 
 /// The sample answer, word by word, in the API's own shape.
@@ -129,7 +166,17 @@ async fn completion() -> Response {
         body.push_str(&format!("data: {chunk}\n\n"));
     }
     body.push_str("data: [DONE]\n\n");
-    ([(header::CONTENT_TYPE, "text/event-stream"), (header::HeaderName::from_static("x-openledger-attribution"), "chatcmpl-0f3a9c")], body).into_response()
+    (
+        [
+            (header::CONTENT_TYPE, "text/event-stream"),
+            (
+                header::HeaderName::from_static("x-openledger-attribution"),
+                "chatcmpl-0f3a9c",
+            ),
+        ],
+        body,
+    )
+        .into_response()
 }
 
 #[tokio::main]
@@ -142,15 +189,29 @@ async fn main() {
         .route("/runs", get(|| show(Path("runs".into()))))
         .route("/runs/{id}", get(|| show(Path("run-running".into()))))
         .route("/wallet/{who}", get(|| show(Path("wallet".into()))))
-        .route("/attributions/{id}", get(|| show(Path("attribution-pending".into()))))
+        .route(
+            "/attributions/{id}",
+            get(|| show(Path("attribution-pending".into()))),
+        )
         .route("/events", get(events))
         .route("/v1/chat/completions", post(completion))
-        .route("/attributions/{id}/panel", get(|| async { pages::panel(&samples::attribution("ready")) }))
-        .route("/datanets/{id}/contribute/verdicts", post(|| async { verdicts() }))
-        .route("/studio/presets", get(|| async { pages::presets(&samples::presets(), None, None) }))
+        .route(
+            "/attributions/{id}/panel",
+            get(|| async { pages::panel(&samples::attribution("ready")) }),
+        )
+        .route(
+            "/datanets/{id}/contribute/verdicts",
+            post(|| async { verdicts() }),
+        )
+        .route(
+            "/studio/presets",
+            get(|| async { pages::presets(&samples::presets(), None, None) }),
+        )
         .merge(assets())
         .layer(middleware::from_fn_with_state(Host::Local, guard));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:8099").await.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8099")
+        .await
+        .unwrap();
     println!("http://127.0.0.1:8099/sample/overview");
     axum::serve(listener, app).await.unwrap();
 }

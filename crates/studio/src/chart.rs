@@ -39,7 +39,11 @@ impl Scale {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
             (low.min(v), high.max(v))
         });
-        let (low, high) = if low.is_finite() { (low, high) } else { (0.0, 1.0) };
+        let (low, high) = if low.is_finite() {
+            (low, high)
+        } else {
+            (0.0, 1.0)
+        };
         let air = ((high - low) * 0.06).max(1e-3);
         let last = points.last().map_or(0, |p| p.step).max(steps).max(2);
         Self {
@@ -69,7 +73,10 @@ impl Scale {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "steps and counts far below 2^53")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "steps and counts far below 2^53"
+)]
 fn units(n: u64) -> f64 {
     n as f64
 }
@@ -185,7 +192,7 @@ fn loss_table(points: &[LossPoint]) -> Markup {
                                 td.num { @if let Some(eval) = p.eval { (format!("{eval:.4}")) } }
                                 td.num { (format!("{:.2e}", p.lr)) }
                                 td.num { (format!("{:.3}", p.grad_norm)) }
-                                td.num { (format!("{:.0}", p.tokens_per_second)) }
+                                td.num { (format::rounded(p.tokens_per_second)) }
                             }
                         }
                     }
@@ -202,7 +209,11 @@ fn loss_table(points: &[LossPoint]) -> Markup {
 fn short(value: f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+    if text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Influence of rows on one answer as bars from zero, with the noise floor as a line.
@@ -225,7 +236,11 @@ pub(crate) fn influence(
         let score = score as f64;
         score
     };
-    let scores = || rows.iter().map(|r| value(r.score)).chain([value(floor), 0.0]);
+    let scores = || {
+        rows.iter()
+            .map(|r| value(r.score))
+            .chain([value(floor), 0.0])
+    };
     let low = scores().fold(0.0, f64::min);
     let high = scores().fold(0.0, f64::max);
     let span = (high - low).max(1.0);
@@ -321,13 +336,20 @@ mod tests {
     fn a_curve_survives_nan_one_point_and_many() {
         let nan = loss(&[point(1, f64::NAN, None)], 10).into_string();
         let (drawing, table) = nan.split_once("</svg>").unwrap();
-        assert!(!drawing.contains("\"NaN") && !drawing.contains("MNaN"), "{drawing}");
+        assert!(
+            !drawing.contains("\"NaN") && !drawing.contains("MNaN"),
+            "{drawing}"
+        );
         assert!(table.contains("NaN"), "a diverged run is shown as it is");
         let many: Vec<_> = (1..=5_000)
             .map(|s| point(s, 4.0 - units(s) / 5_000.0, (s % 500 == 0).then_some(3.5)))
             .collect();
         let svg = loss(&many, 5_000).into_string();
-        assert!(svg.len() < 60_000, "thinned to what can be seen: {}", svg.len());
+        assert!(
+            svg.len() < 60_000,
+            "thinned to what can be seen: {}",
+            svg.len()
+        );
         assert_eq!(svg.matches("eval-dot").count(), 10);
         assert!(svg.contains("The curve as a table"));
         assert!(loss(&[], 10).into_string().contains("No step is done yet"));
@@ -335,7 +357,10 @@ mod tests {
 
     #[test]
     fn shares_fill_the_bar() {
-        let svg = stacked("split", &[("a".into(), 1), ("b".into(), 3), ("c".into(), 0)]);
+        let svg = stacked(
+            "split",
+            &[("a".into(), 1), ("b".into(), 3), ("c".into(), 0)],
+        );
         let svg = svg.into_string();
         assert_eq!(svg.matches("<rect").count(), 2);
         assert!(svg.contains("x=\"250.00\""));

@@ -65,7 +65,7 @@ pub(crate) fn amount_short(amount: Wei) -> String {
 fn grouped(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(digit);
@@ -95,7 +95,11 @@ pub(crate) fn bytes(n: u64) -> String {
         0..1_000 => format!("{n} bytes"),
         1_000..1_000_000 => format!("{} KB", n / 1_000),
         1_000_000..1_000_000_000 => format!("{} MB", n / 1_000_000),
-        _ => format!("{}.{} GB", n / 1_000_000_000, n % 1_000_000_000 / 100_000_000),
+        _ => format!(
+            "{}.{} GB",
+            n / 1_000_000_000,
+            n % 1_000_000_000 / 100_000_000
+        ),
     }
 }
 
@@ -117,6 +121,19 @@ pub(crate) fn duration(seconds: f64) -> String {
         60..3_600 => format!("{} min {} s", total / 60, total % 60),
         _ => format!("{} h {} min", total / 3_600, total % 3_600 / 60),
     }
+}
+
+/// A measured quantity as a whole number with its thousands separated.
+pub(crate) fn rounded(value: f64) -> String {
+    if !value.is_finite() || value < 0.0 {
+        return "–".to_owned();
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked above: finite and not negative; `as` saturates"
+    )]
+    count(value.round() as u64)
 }
 
 /// How long ago `then` was, both in Unix seconds.
@@ -217,6 +234,15 @@ pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
+/// A phrase with a capital letter and a full stop.
+pub(crate) fn sentence(phrase: &str) -> String {
+    let phrase = phrase.trim().trim_end_matches('.');
+    let mut letters = phrase.chars();
+    letters.next().map_or_else(String::new, |first| {
+        format!("{}{}.", first.to_uppercase(), letters.as_str())
+    })
+}
+
 /// A code such as a reason or a role in words.
 pub(crate) fn reason(code: &str) -> String {
     let words = code.replace(['_', '-', '.'], " ");
@@ -245,13 +271,20 @@ mod tests {
     fn amounts_align_and_never_overstate() {
         let check = |wei: u128, digits: &str, padding: &str| {
             let shown = amount(Wei::new(wei));
-            assert_eq!((shown.digits.as_str(), shown.padding.as_str()), (digits, padding));
+            assert_eq!(
+                (shown.digits.as_str(), shown.padding.as_str()),
+                (digits, padding)
+            );
         };
         check(0, "0", ".000000000");
         check(1, "<0.000000001", "");
         check(1_500_000_000_000_000_000, "1.5", "00000000");
         check(1_234_567_999_999_999, "0.001234567", "");
-        check(10u128.pow(27), "1\u{202f}000\u{202f}000\u{202f}000", ".000000000");
+        check(
+            10u128.pow(27),
+            "1\u{202f}000\u{202f}000\u{202f}000",
+            ".000000000",
+        );
         assert_eq!(amount_short(Wei::new(4_213_555_000_000_000)), "0.004213");
         assert_eq!(amount_short(Wei::OPEN), "1");
     }

@@ -131,7 +131,12 @@ mod tests {
     #[test]
     fn rebound_names_are_refused_where_the_node_signs() {
         let get = |host: Host, name: &str| check(host, Method::GET, &[("host", name)]);
-        for name in ["localhost:8080", "127.0.0.1", "[::1]:8080", "192.168.1.7:80"] {
+        for name in [
+            "localhost:8080",
+            "127.0.0.1",
+            "[::1]:8080",
+            "192.168.1.7:80",
+        ] {
             assert_eq!(get(Host::Local, name), None, "{name}");
         }
         for name in ["evil.example:8080", "localhost.evil.example", "[evil]", ""] {

@@ -8,14 +8,33 @@ const LOOK: usize = 50;
 
 /// Names that usually hold a question, an answer, plain text and an author.
 const QUESTIONS: [&str; 7] = [
-    "prompt", "question", "instruction", "task", "input", "query", "title",
+    "prompt",
+    "question",
+    "instruction",
+    "task",
+    "input",
+    "query",
+    "title",
 ];
 const ANSWERS: [&str; 7] = [
-    "answer", "response", "completion", "output", "code", "reply", "solution",
+    "answer",
+    "response",
+    "completion",
+    "output",
+    "code",
+    "reply",
+    "solution",
 ];
 const TEXTS: [&str; 6] = ["text", "content", "story", "body", "document", "passage"];
 const AUTHORS: [&str; 8] = [
-    "contributor", "author", "user", "username", "writer", "name", "institution", "source",
+    "contributor",
+    "author",
+    "user",
+    "username",
+    "writer",
+    "name",
+    "institution",
+    "source",
 ];
 
 /// What the columns probably mean.
@@ -47,7 +66,8 @@ pub(crate) fn columns(bytes: &[u8]) -> Vec<String> {
 }
 
 fn rank(kind: &[&str], name: &str) -> Option<usize> {
-    kind.iter().position(|known| known.eq_ignore_ascii_case(name))
+    kind.iter()
+        .position(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// The most usual meaning of `columns`.
@@ -86,9 +106,21 @@ mod tests {
 
     #[test]
     fn guesses_the_usual_shapes() {
-        check(r#"{"task":"t","code":"c","author":"a"}"#, &["task", "code"], Some("author"));
-        check("not json\n{\"author\":\"a\",\"story\":\"s\"}", &["story"], Some("author"));
-        check(r#"{"Question":"q","Answer":"a"}"#, &["Question", "Answer"], None);
+        check(
+            r#"{"task":"t","code":"c","author":"a"}"#,
+            &["task", "code"],
+            Some("author"),
+        );
+        check(
+            "not json\n{\"author\":\"a\",\"story\":\"s\"}",
+            &["story"],
+            Some("author"),
+        );
+        check(
+            r#"{"Question":"q","Answer":"a"}"#,
+            &["Question", "Answer"],
+            None,
+        );
         check(r#"{"x":"1","author":"a"}"#, &["x"], Some("author"));
         check("", &[], None);
         check("[1,2]\n\"text\"", &[], None);

@@ -57,8 +57,8 @@ const SECTIONS: [(&str, &str); 7] = [
 ];
 
 /// htmx without what the content security policy forbids anyway; an error never replaces what is
-/// on the page.
-const HTMX: &str = r#"{"includeIndicatorCSS":false,"history":false,"extensions":"sse","noSwap":[204,304,"4xx","5xx"]}"#;
+/// on the page, and no style attribute is carried over while settling.
+const HTMX: &str = r#"{"includeIndicatorCSS":false,"history":false,"extensions":"sse","defaultSettleDelay":0,"noSwap":[204,304,"4xx","5xx"]}"#;
 
 impl Page<'_> {
     /// The whole document.

@@ -82,7 +82,14 @@ enum Failure {
 
 impl From<openledger_node::Error> for Failure {
     fn from(error: openledger_node::Error) -> Self {
-        Self::Node(error)
+        use openledger_node::Error;
+        match error {
+            Error::NotFound { what, .. } => Self::Missing(what),
+            Error::Invalid { .. } | Error::Conflict(_) | Error::Busy => {
+                Self::Bad(error.to_string())
+            }
+            _ => Self::Node(error),
+        }
     }
 }
 
@@ -124,7 +131,9 @@ impl IntoResponse for Failure {
 /// What is neither a page nor an API path. The API's own clients get the API's own shape.
 async fn unknown(uri: Uri) -> Response {
     if uri.path().starts_with("/v1") {
-        return openledger_node::api::unknown_path(uri).await.into_response();
+        return openledger_node::api::unknown_path(uri)
+            .await
+            .into_response();
     }
     Failure::Missing("page").into_response()
 }
@@ -141,6 +150,11 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or(Err(Failure::Crashed))
 }
 
+/// Unix seconds.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one clock of the pages: they take the time as a value"
+)]
 fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

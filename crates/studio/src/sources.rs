@@ -112,8 +112,16 @@ pub(crate) fn pieces(view: &AttributionView) -> Vec<Piece<'_>> {
                 .collect();
             Piece {
                 text: &view.output[offsets[cut[0]]..offsets[cut[1]]],
-                begins: spans.iter().copied().filter(|&s| bounds[s].0 == cut[0]).collect(),
-                ends: spans.iter().copied().filter(|&s| bounds[s].1 == cut[1]).collect(),
+                begins: spans
+                    .iter()
+                    .copied()
+                    .filter(|&s| bounds[s].0 == cut[0])
+                    .collect(),
+                ends: spans
+                    .iter()
+                    .copied()
+                    .filter(|&s| bounds[s].1 == cut[1])
+                    .collect(),
                 spans,
             }
         })
@@ -130,12 +138,21 @@ pub(crate) struct Taught<'a> {
     pub(crate) score: Option<&'a ScoredRowView>,
 }
 
+impl Taught<'_> {
+    /// Whether the row has a passage in the answer or influence above the noise.
+    pub(crate) fn counts(&self) -> bool {
+        !self.spans.is_empty() || self.score.is_some_and(|score| score.above_floor)
+    }
+}
+
 /// All rows shown for an answer: paid spans first, then by the size of the gradient's influence.
 pub(crate) fn taught(view: &AttributionView) -> Vec<Taught<'_>> {
     let mut rows: Vec<Taught<'_>> = Vec::new();
     for (at, span) in view.spans.iter().enumerate() {
         for (rank, source) in span.sources.iter().enumerate() {
-            find(&mut rows, source).spans.push((at, rank == 0 && span.admissible));
+            find(&mut rows, source)
+                .spans
+                .push((at, rank == 0 && span.admissible));
         }
     }
     for row in &view.rows {
@@ -200,8 +217,10 @@ mod tests {
     fn check(output: &str, spans: &[(usize, usize)], expected: &[(&str, &[usize])]) {
         let view = view(output, spans);
         let pieces = pieces(&view);
-        let got: Vec<(&str, &[usize])> =
-            pieces.iter().map(|p| (p.text, p.spans.as_slice())).collect();
+        let got: Vec<(&str, &[usize])> = pieces
+            .iter()
+            .map(|p| (p.text, p.spans.as_slice()))
+            .collect();
         assert_eq!(got, expected);
         let whole: String = pieces.iter().map(|p| p.text).collect();
         assert_eq!(whole, output, "no text is lost");

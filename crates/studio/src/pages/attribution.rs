@@ -38,7 +38,7 @@ pub fn attribution(frame: &Frame, view: &AttributionView) -> Markup {
                         @if !view.rows.is_empty() {
                             section.card aria-labelledby="influence" {
                                 h2 #influence { "Influence of training rows" }
-                                p.muted { "How much each row's gradient points the way of this answer's, of " (format::count(view.rows_scored)) " rows scored. Bars left of the dashed line are noise: rows that were never trained on score as high." }
+                                p.muted { "How much each row's gradient points the way of this answer's, of " (format::count(view.rows_scored)) " rows scored. Up to the dashed line it is noise: rows that were never trained on score as high." }
                                 (chart::influence(&view.rows, view.floor,
                                     |row| format!("{} · #{} {}", palette.letter(row.source.address), row.source.row, row.source.contributor),
                                     |row| palette.class(row.source.address)))
@@ -51,7 +51,6 @@ pub fn attribution(frame: &Frame, view: &AttributionView) -> Markup {
                 }
             }
         },
-        ..Page::default()
     }
     .render(frame)
 }
@@ -105,13 +104,16 @@ fn marked(view: &AttributionView, piece: &Piece<'_>, palette: &Palette) -> Marku
     } else {
         "common".to_owned()
     };
+    // The letter belongs to the last word, not behind the space that follows it.
+    let (text, space) = piece.text.split_at(piece.text.trim_end().len());
     let indices: Vec<String> = piece.spans.iter().map(usize::to_string).collect();
     html! {
         a class={ "span " (class) } href={ "#source-" (source.datanet) "-" (source.row) }
             id=[piece.begins.first().map(|at| format!("span-{at}"))]
             data-spans=(indices.join(" ")) title=(describe(span)) {
-            (piece.text)
+            (text)
             @if span.admissible && piece.ends.contains(&at) { sup { (palette.letter(source.address)) } }
+            (space)
         }
     }
 }
@@ -124,7 +126,11 @@ fn describe(span: &SpanView) -> String {
         span.surprisal_millibits / 1_000,
         span.surprisal_millibits % 1_000 / 100,
         format::plural(span.occurrences, "time", "times"),
-        if span.admissible { "" } else { "; too short or too common to be paid" },
+        if span.admissible {
+            ""
+        } else {
+            "; too short or too common to be paid"
+        },
     )
 }
 
@@ -146,15 +152,26 @@ fn explain(view: &AttributionView) -> Markup {
 
 /// Shares and the rows behind them.
 fn who(view: &AttributionView, palette: &Palette) -> Markup {
-    let rows = sources::taught(view);
+    let (strong, faint): (Vec<_>, Vec<_>) =
+        sources::taught(view).into_iter().partition(Taught::counts);
     html! {
         div.card-head { h2 { "Who taught this?" } button.button.quiet.small type="button" data-clear hidden { "Show all" } }
         (shares(&view.shares, palette))
-        @if rows.is_empty() {
+        @if view.rows_scored == 0 && view.spans.is_empty() {
+            (parts::empty("No Datanet behind it", "This model was not tuned on a Datanet, so there are no rows to trace."))
+        } @else if strong.is_empty() {
             (parts::empty("Nobody in particular", "No training row stands out for this answer, so its share goes to the commons."))
         } @else {
             ul.sources aria-label="Training rows behind this answer" {
-                @for row in &rows { (card(view, row, palette)) }
+                @for row in &strong { (card(view, row, palette)) }
+            }
+        }
+        @if !faint.is_empty() {
+            details.faint {
+                summary { (format::plural(faint.len() as u64, "more row", "more rows")) " without effect: noise, or against the answer" }
+                ul.sources aria-label="Training rows without effect" {
+                    @for row in &faint { (card(view, row, palette)) }
+                }
             }
         }
         p.muted.small {
@@ -199,9 +216,8 @@ fn shares(list: &[ShareView], palette: &Palette) -> Markup {
 fn card(view: &AttributionView, row: &Taught<'_>, palette: &Palette) -> Markup {
     let source = row.source;
     let spans: Vec<String> = row.spans.iter().map(|(at, _)| at.to_string()).collect();
-    let weak = row.spans.is_empty() && !row.score.is_some_and(|score| score.above_floor);
     html! {
-        li.source.weak[weak] id={ "source-" (source.datanet) "-" (source.row) } data-spans=(spans.join(" ")) {
+        li.source.weak[!row.counts()] id={ "source-" (source.datanet) "-" (source.row) } data-spans=(spans.join(" ")) {
             header {
                 span class={ "chip " (palette.class(source.address)) } { (palette.letter(source.address)) }
                 (parts::wallet(Some(&source.contributor), source.address))
@@ -218,7 +234,7 @@ fn card(view: &AttributionView, row: &Taught<'_>, palette: &Palette) -> Markup {
                     }
                 }
                 @if let Some(score) = row.score {
-                    span.method { "gradient " span.mono { (format::cosine(score.score)) } @if !score.above_floor { " · noise" } }
+                    span.method { "gradient " span.mono { (format::cosine(score.score)) } @if score.above_floor {} @else if score.score < 0 { " · against" } @else { " · noise" } }
                 }
             }
         }
@@ -240,11 +256,9 @@ fn excerpt(view: &AttributionView, row: &Taught<'_>) -> Markup {
     };
     let before = &text[..start];
     // Up to sixty characters of context, from a word's beginning.
-    let from = before
-        .char_indices()
-        .rev()
-        .nth(60)
-        .map_or(0, |(at, _)| before[at..].find(' ').map_or(at, |space| at + space + 1));
+    let from = before.char_indices().rev().nth(60).map_or(0, |(at, _)| {
+        before[at..].find(' ').map_or(at, |space| at + space + 1)
+    });
     html! {
         @if from > 0 { "…" } (before[from..]) mark { (text[start..end]) } (format::cut(&text[end..], 120))
     }
@@ -263,7 +277,7 @@ fn influence_table(view: &AttributionView) -> Markup {
                             td { (row.source.contributor) }
                             td.num { (format::cosine(row.score)) }
                             td.num { (row.score) }
-                            td { @if row.above_floor { "yes" } @else { "no, below the floor" } }
+                            td { @if row.above_floor { "yes" } @else if row.score < 0 { "no, against the answer" } @else { "no, below the floor" } }
                         }
                     }
                 }

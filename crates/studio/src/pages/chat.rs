@@ -43,6 +43,7 @@ pub fn chat(
                             div.settings-body {
                                 label { "Length, tokens" input type="number" data-max-tokens min="1" max="512" value="80" inputmode="numeric"; }
                                 label { "Temperature" input type="number" data-temperature min="0" max="2" step="0.1" value="0" inputmode="decimal"; }
+                                label.check { input type="checkbox" data-context; "Send the whole conversation" }
                                 @if key.is_none() { label { "API key" input type="password" data-api-key autocomplete="off"; } }
                             }
                         }
@@ -80,7 +81,6 @@ pub fn chat(
                 (recent(frame, latest))
             }
         },
-        ..Page::default()
     }
     .render(frame)
 }
@@ -98,7 +98,7 @@ pub(super) fn recent(frame: &Frame, list: &[CompletionSummary]) -> Markup {
                         @for item in list {
                             tr {
                                 td.exchange {
-                                    a href={ "/attributions/" (format::segment(&item.id)) } { (blank(&format::cut(&item.prompt, 100))) }
+                                    a href={ "/attributions/" (format::segment(&item.id)) } { (format::cut(asked(&item.prompt), 100)) }
                                     span.muted { (format::cut(&item.answer, 130)) }
                                 }
                                 td.model { (parts::model(&item.model)) }
@@ -113,7 +113,31 @@ pub(super) fn recent(frame: &Frame, list: &[CompletionSummary]) -> Markup {
     }
 }
 
-/// A link needs something to click on.
-fn blank(text: &str) -> &str {
-    if text.trim().is_empty() { "(empty prompt)" } else { text }
+/// What somebody asked, without the frame that a question is put into for the model. The whole
+/// prompt is on the answer's own page.
+fn asked(prompt: &str) -> &str {
+    let bare = prompt.trim();
+    let bare = bare.strip_suffix("Answer:").unwrap_or(bare).trim_end();
+    let bare = bare.strip_prefix("Question:").unwrap_or(bare).trim_start();
+    // A link needs something to click on.
+    if bare.is_empty() {
+        "(empty prompt)"
+    } else {
+        bare
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_shows_the_question_only() {
+        assert_eq!(
+            asked("Question: What is a cache?\nAnswer: "),
+            "What is a cache?"
+        );
+        assert_eq!(asked("Once upon a time "), "Once upon a time");
+        assert_eq!(asked(" "), "(empty prompt)");
+    }
 }

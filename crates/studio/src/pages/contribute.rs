@@ -24,6 +24,13 @@ pub struct Draft {
     pub name: String,
 }
 
+impl Draft {
+    /// Whether all rows are one person's, who has not said a name yet.
+    pub(crate) fn awaits_name(&self) -> bool {
+        !self.columns.is_empty() && self.contributor.is_none() && self.name.is_empty()
+    }
+}
+
 /// The page; `step` is what [`verdicts`] made of a file that was sent without scripts.
 pub fn contribute(frame: &Frame, net: &DatanetSummary, step: Option<Markup>) -> Markup {
     let action = format!("/datanets/{}/contribute", net.id);
@@ -65,6 +72,8 @@ pub fn verdicts(frame: &Frame, draft: &Draft, judged: Result<&JudgeView, &str>) 
     html! {
         (mapping(draft))
         @match judged {
+            // Nobody did anything wrong yet.
+            Err(_) if draft.awaits_name() => p.note { "Enter your name to see the verdicts: the rows are paid to its wallet." },
             Err(problem) => div.alert role="alert" { strong { "This file cannot be checked. " } (problem) },
             Ok(view) => {
                 fieldset {

@@ -85,7 +85,11 @@ pub fn datanet(frame: &Frame, view: &DatanetView, tab: DatanetTab<'_>) -> Markup
     };
     let tabs = [
         link("Data", "data", net.accepted),
-        link("Contributors", "contributors", view.contributors.len() as u64),
+        link(
+            "Contributors",
+            "contributors",
+            view.contributors.len() as u64,
+        ),
         link("Refused", "refused", net.rejected),
         link("Versions", "versions", view.versions.len() as u64),
         link("Models", "models", view.models.len() as u64),

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use openledger_node::view::{BlockView, ChainView, EventView, TransactionView};
+use openledger_primitives::Address;
 
 use crate::{
     format,
@@ -10,7 +11,12 @@ use crate::{
 };
 
 /// The newest blocks; `before` says that these are older ones.
-pub fn explorer(frame: &Frame, chain: &ChainView, blocks: &[BlockView], before: Option<u64>) -> Markup {
+pub fn explorer(
+    frame: &Frame,
+    chain: &ChainView,
+    blocks: &[BlockView],
+    before: Option<u64>,
+) -> Markup {
     Page {
         title: "Explorer",
         section: "/explorer",
@@ -29,7 +35,7 @@ pub fn explorer(frame: &Frame, chain: &ChainView, blocks: &[BlockView], before: 
                 input #q type="search" name="q" required autocomplete="off" spellcheck="false";
                 button.button.quiet type="submit" { "Find" }
             }
-            div #blocks hx-get="/explorer" hx-select="#blocks" hx-swap="outerMorph" hx-trigger=[before.is_none().then_some("block from:#live throttle:1s")] {
+            div #blocks hx-get="/explorer" hx-select="#blocks" hx-swap="outerMorph" hx-trigger=[before.is_none().then_some("block from:#live throttle:3s")] {
                 dl.stats {
                     (parts::stat("Newest block", format::count(chain.head), parts::time(frame.now, chain.timestamp)))
                     (parts::stat("Transactions", format::count(chain.txs), "since genesis"))
@@ -41,13 +47,8 @@ pub fn explorer(frame: &Frame, chain: &ChainView, blocks: &[BlockView], before: 
                         table {
                             thead { tr { th.num scope="col" { "Block" } th scope="col" { "When" } th scope="col" { "What happened" } th.num scope="col" { "Gas used" } } }
                             tbody {
-                                @for block in blocks {
-                                    tr {
-                                        td.num { a href={ "/explorer/block/" (block.number) } { (format::count(block.number)) } }
-                                        td.nowrap.muted { (parts::time(frame.now, block.timestamp)) }
-                                        td { (brief(&block.transactions)) }
-                                        td.num { (format::count(block.gas_used)) }
-                                    }
+                                @for run in blocks.chunk_by(|a, b| a.transactions.is_empty() && b.transactions.is_empty()) {
+                                    (line(frame, run))
                                 }
                             }
                         }
@@ -66,6 +67,33 @@ pub fn explorer(frame: &Frame, chain: &ChainView, blocks: &[BlockView], before: 
     .render(frame)
 }
 
+/// One block, or a run of empty ones, newest first.
+fn line(frame: &Frame, run: &[BlockView]) -> Markup {
+    let [newest, .., oldest] = run else {
+        return html! {
+            @for block in run {
+                tr {
+                    td.num { a href={ "/explorer/block/" (block.number) } { (format::count(block.number)) } }
+                    td.nowrap.muted { (parts::time(frame.now, block.timestamp)) }
+                    td { (brief(&block.transactions)) }
+                    td.num { (format::count(block.gas_used)) }
+                }
+            }
+        };
+    };
+    html! {
+        tr.muted {
+            td.num {
+                a href={ "/explorer/block/" (oldest.number) } { (format::count(oldest.number)) } "–"
+                a href={ "/explorer/block/" (newest.number) } { (format::count(newest.number)) }
+            }
+            td.nowrap { (parts::time(frame.now, newest.timestamp)) }
+            td { (format::count(run.len() as u64)) " empty blocks" }
+            td.num { "0" }
+        }
+    }
+}
+
 fn brief(txs: &[TransactionView]) -> Markup {
     html! {
         @if txs.is_empty() { span.muted { "empty" } }
@@ -74,7 +102,7 @@ fn brief(txs: &[TransactionView]) -> Markup {
                 @for tx in txs.iter().take(3) {
                     li {
                         a href={ "/explorer/tx/" (tx.hash) } { (action(tx)) }
-                        @if let Some(event) = tx.events.first() { span.muted { (format::cut(&event.sentence, 110)) } }
+                        @if let Some(event) = tx.events.first() { span.muted { (format::cut(&plain(tx, &event.sentence), 110)) } }
                         @if !tx.success { " " (parts::badge("reverted")) }
                     }
                 }
@@ -85,7 +113,11 @@ fn brief(txs: &[TransactionView]) -> Markup {
 }
 
 fn action(tx: &TransactionView) -> &str {
-    if tx.action.is_empty() { "Transfer" } else { &tx.action }
+    if tx.action.is_empty() {
+        "Transfer"
+    } else {
+        &tx.action
+    }
 }
 
 /// One block.
@@ -120,7 +152,7 @@ pub fn block(frame: &Frame, view: &BlockView) -> Markup {
                 section.card {
                     div.card-head { h3 { a href={ "/explorer/tx/" (tx.hash) } { (action(tx)) } } (outcome(tx)) }
                     p.muted { (parties(tx)) " · " (format::count(tx.gas_used)) " gas" }
-                    (sentences(&tx.events))
+                    (sentences(tx))
                 }
             }
         },
@@ -142,7 +174,7 @@ pub fn transaction(frame: &Frame, view: &TransactionView) -> Markup {
             section.card aria-labelledby="happened" {
                 h2 #happened { "What happened" }
                 @if view.events.is_empty() { p.muted { "No event. " @if !view.value.is_zero() { (parts::open(view.value)) " moved." } } }
-                (sentences(&view.events))
+                (sentences(view))
             }
             section.card aria-labelledby="details" {
                 h2 #details { "Details" }
@@ -194,15 +226,100 @@ fn parties(tx: &TransactionView) -> Markup {
     }
 }
 
-fn sentences(events: &[EventView]) -> Markup {
+fn sentences(tx: &TransactionView) -> Markup {
     html! {
         ul.events {
-            @for event in events {
+            @for event in &tx.events {
                 li {
-                    span { (event.sentence) }
+                    span { (linked(tx, &event.sentence)) }
                     @if let Some(contract) = &event.contract { small.muted { (contract) } }
                 }
             }
         }
+    }
+}
+
+/// A part of a sentence.
+#[derive(Debug, PartialEq, Eq)]
+enum Word<'a> {
+    Text(&'a str),
+    Wallet(Address),
+}
+
+/// Cuts a sentence at the addresses in it; longer hex, such as a digest, stays text.
+fn words(sentence: &str) -> Vec<Word<'_>> {
+    const LENGTH: usize = 42;
+    let mut words = Vec::new();
+    let (mut from, mut at) = (0, 0);
+    while let Some(found) = sentence[at..].find("0x") {
+        let start = at + found;
+        let digits = sentence[start + 2..]
+            .bytes()
+            .take_while(u8::is_ascii_hexdigit)
+            .count();
+        at = start + 2 + digits;
+        if at - start != LENGTH {
+            continue;
+        }
+        if let Ok(address) = sentence[start..at].parse() {
+            words.push(Word::Text(&sentence[from..start]));
+            words.push(Word::Wallet(address));
+            from = at;
+        }
+    }
+    words.push(Word::Text(&sentence[from..]));
+    words
+}
+
+/// The name of an address that the transaction itself knows.
+fn known(tx: &TransactionView, address: Address) -> Option<&str> {
+    if address == tx.from {
+        tx.from_name.as_deref()
+    } else if Some(address) == tx.to {
+        tx.to_name.as_deref()
+    } else {
+        None
+    }
+}
+
+fn linked(tx: &TransactionView, sentence: &str) -> Markup {
+    html! {
+        @for word in words(sentence) {
+            @match word {
+                Word::Text(text) => (text),
+                Word::Wallet(address) => (parts::wallet(known(tx, address), address)),
+            }
+        }
+    }
+}
+
+fn plain(tx: &TransactionView, sentence: &str) -> String {
+    words(sentence)
+        .into_iter()
+        .map(|word| match word {
+            Word::Text(text) => text.to_owned(),
+            Word::Wallet(address) => {
+                known(tx, address).map_or_else(|| format::short_address(address), str::to_owned)
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_and_digests_left_alone() {
+        let address = Address::repeat_byte(0xab);
+        let sentence = format!("{address} paid π to {address}, root 0x{}", "ab".repeat(32));
+        let found = words(&sentence);
+        assert_eq!(found.len(), 5);
+        assert_eq!(found[1], Word::Wallet(address));
+        assert_eq!(found[2], Word::Text(" paid π to "));
+        assert_eq!(
+            words("0x 0xab no address 0x"),
+            [Word::Text("0x 0xab no address 0x")]
+        );
     }
 }

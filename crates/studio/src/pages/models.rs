@@ -129,7 +129,9 @@ fn split(shares: &[(String, u16)]) -> Markup {
 
 /// A model's name inside a JSON string inside single quotes of a shell.
 fn json_in_shell(text: &str) -> String {
-    serde_json::Value::from(text).to_string().replace('\'', "'\\''")
+    serde_json::Value::from(text)
+        .to_string()
+        .replace('\'', "'\\''")
 }
 
 fn curl(api: &str, id: &str) -> String {

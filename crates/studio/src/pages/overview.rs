@@ -86,25 +86,69 @@ fn hero(view: &Overview) -> Markup {
 fn the_loop(view: &Overview) -> Markup {
     let rows = view.datanets.iter().map(|d| d.accepted).sum::<u64>();
     let tuned = view.models.iter().filter(|m| m.parent.is_some()).count() as u64;
-    let credited = view.epochs.iter().map(|epoch| epoch.clusters_paid).sum::<u64>();
+    let credited = view
+        .epochs
+        .iter()
+        .map(|epoch| epoch.clusters_paid)
+        .sum::<u64>();
     let claimed = view
         .top_earners
         .iter()
         .filter(|e| !e.claimed.is_zero())
         .count() as u64;
     let stations: [(&str, &[&str], String, String, &str); 6] = [
-        ("Contribute", &["datanet"], format::count(rows), "rows accepted".into(), "/datanets"),
-        ("Tune", &["tuning"], format::count(tuned), plural_word(tuned, "model tuned", "models tuned"), "/runs"),
-        ("Answer", &["serving"], format::count(view.inferences), "answers with receipts".into(), "/chat"),
-        ("Trace", &["attribution"], format::count(credited), "clusters of rows credited".into(), "/chat"),
-        ("Settle", &["settlement"], format::count(view.epochs.len() as u64), plural_word(view.epochs.len() as u64, "epoch on chain", "epochs on chain"), "/epochs"),
-        ("Pay", &["claims"], format::count(claimed), "of the top ten claimed".into(), "/wallets"),
+        (
+            "Contribute",
+            &["datanet"],
+            format::count(rows),
+            "rows accepted".into(),
+            "/datanets",
+        ),
+        (
+            "Tune",
+            &["tuning"],
+            format::count(tuned),
+            plural_word(tuned, "model tuned", "models tuned"),
+            "/runs",
+        ),
+        (
+            "Answer",
+            &["serving"],
+            format::count(view.inferences),
+            "answers with receipts".into(),
+            "/chat",
+        ),
+        (
+            "Trace",
+            &["attribution"],
+            format::count(credited),
+            "clusters of rows credited".into(),
+            "/chat",
+        ),
+        (
+            "Settle",
+            &["settlement"],
+            format::count(view.epochs.len() as u64),
+            plural_word(
+                view.epochs.len() as u64,
+                "epoch on chain",
+                "epochs on chain",
+            ),
+            "/epochs",
+        ),
+        (
+            "Pay",
+            &["claims"],
+            format::count(claimed),
+            "of the top ten claimed".into(),
+            "/wallets",
+        ),
     ];
     html! {
         section.loop aria-label="The loop" {
             ol {
                 @for (name, stages, figure, what, href) in &stations {
-                    @let busy = view.stage.as_ref().is_some_and(|s| stages.contains(&s.name.as_str()));
+                    @let busy = view.stage.as_ref().is_some_and(|s| (s.total == 0 || s.done < s.total) && stages.contains(&s.name.as_str()));
                     li.busy[busy] {
                         a href=(href) {
                             span.step { (name) }
@@ -124,11 +168,14 @@ fn plural_word(n: u64, one: &str, many: &str) -> String {
 }
 
 fn progress(stage: &StageView) -> Markup {
+    let finished = stage.total > 0 && stage.done >= stage.total;
     html! {
         div.stage role="status" {
-            span.pulse aria-hidden="true" {}
-            span { (stage.message) }
-            @if stage.total > 0 {
+            @if finished { span.good aria-hidden="true" { "✓" } } @else { span.pulse aria-hidden="true" {} }
+            span { (format::sentence(&stage.message)) }
+            @if finished {
+                // Nothing left to measure.
+            } @else if stage.total > 0 {
                 progress value=(stage.done) max=(stage.total) { (stage.done) " of " (stage.total) }
                 span.muted.mono { (format::count(stage.done)) " / " (format::count(stage.total)) }
             } @else {
@@ -139,7 +186,12 @@ fn progress(stage: &StageView) -> Markup {
 }
 
 fn earners(view: &Overview) -> Markup {
-    let most = view.top_earners.iter().map(|e| e.earned).max().unwrap_or(Wei::ZERO);
+    let most = view
+        .top_earners
+        .iter()
+        .map(|e| e.earned)
+        .max()
+        .unwrap_or(Wei::ZERO);
     html! {
         @if view.top_earners.is_empty() {
             (parts::empty("Nobody has earned yet", "Earnings appear when the first epoch is settled."))

@@ -69,9 +69,9 @@ pub fn run(frame: &Frame, run: &RunView) -> Markup {
                     } },
                     controls(run, &path)))
                 @if run.status == "failed" {
-                    div.alert role="alert" { strong { "The run failed. " } (run.message) }
+                    div.alert role="alert" { strong { "The run failed. " } (format::sentence(&run.message)) }
                 } @else if !run.message.is_empty() {
-                    p.muted { (run.message) }
+                    p.muted { (format::sentence(&run.message)) }
                 }
                 (headline(run))
                 section.card aria-labelledby="curve" {
@@ -80,7 +80,7 @@ pub fn run(frame: &Frame, run: &RunView) -> Markup {
                 }
                 section.card aria-labelledby="recipe" {
                     h2 #recipe { "Recipe" }
-                    dl.facts {
+                    dl.facts.wide {
                         @for (name, value) in &run.recipe { dt { (name) } dd { (value) } }
                         @if let Some(digest) = run.digest { dt { "Record" } dd { (parts::hash(digest)) } }
                         dt { "Job" } dd.mono { (run.id) }
@@ -114,7 +114,7 @@ fn headline(run: &RunView) -> Markup {
             (parts::stat("On unseen rows",
                 run.points.iter().rev().find_map(|p| p.eval).map_or_else(|| "–".to_owned(), |e| format!("{e:.3}")),
                 run.points.iter().find_map(|p| p.eval).map_or_else(|| "not measured yet".to_owned(), |e| format!("from {e:.3}"))))
-            (parts::stat("Speed", last.map_or_else(|| "–".to_owned(), |p| format!("{:.0}", p.tokens_per_second)), "tokens a second"))
+            (parts::stat("Speed", last.map_or_else(|| "–".to_owned(), |p| format::rounded(p.tokens_per_second)), "tokens a second"))
         }
     }
 }

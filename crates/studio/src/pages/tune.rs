@@ -71,9 +71,9 @@ pub fn tune(
                     }
                     fieldset {
                         legend { span.n { "4" } label for="name" { "Name" } }
-                        input #name type="text" name="name" value=(choice.name) required maxlength="48" pattern="[a-z0-9][a-z0-9-]*"
+                        input #name type="text" name="name" value=(choice.name) required minlength="3" maxlength="64" pattern="[a-z0-9._\\-]+"
                             placeholder="garden-helper" autocomplete="off" spellcheck="false" aria-describedby="name-help";
-                        p #name-help.muted { "Small letters, digits and hyphens. It becomes part of the name in the API." }
+                        p #name-help.muted { "At least three small letters, digits, hyphens, dots or underscores. It is the model's name in the API." }
                     }
                     div.actions { button.button type="submit" { "Start tuning" } }
                 }
@@ -94,7 +94,7 @@ pub fn presets(list: &[PresetView], chosen: Option<&str>, memory: Option<u64>) -
                     checked[chosen.map_or(at == 0, |name| name == preset.name)];
                 span {
                     strong { (format::reason(&preset.name)) }
-                    span { (preset.about) }
+                    span { (format::sentence(&preset.about)) }
                     span.muted { (format::plural(preset.steps, "step", "steps")) ", about " (format::duration(preset.seconds)) }
                     span.muted { (fit(preset.memory_bytes, memory)) }
                 }
@@ -113,9 +113,15 @@ fn fit(needs: u64, free: Option<u64>) -> String {
             format::bytes(free)
         ),
         Some(free) if needs > free / 10 * 7 => {
-            format!("Needs {size} of memory, most of the {} free", format::bytes(free))
+            format!(
+                "Needs {size} of memory, most of the {} free",
+                format::bytes(free)
+            )
         }
-        Some(free) => format!("Needs {size} of memory, fits well ({} free)", format::bytes(free)),
+        Some(free) => format!(
+            "Needs {size} of memory, fits well ({} free)",
+            format::bytes(free)
+        ),
     }
 }
 

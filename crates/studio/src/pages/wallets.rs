@@ -51,7 +51,6 @@ pub fn wallets(frame: &Frame, list: &List<EarnerLine>, limit: usize) -> Markup {
                 (parts::pager(list.offset, list.items.len(), list.total, limit, |offset| format!("/wallets?offset={offset}")))
             }
         },
-        ..Page::default()
     }
     .render(frame)
 }
@@ -69,7 +68,10 @@ fn connect() -> Markup {
 /// one.
 pub fn wallet(frame: &Frame, view: &WalletView, datanet: Option<u64>) -> Markup {
     let full = view.address.to_checksum(None);
-    let title = view.name.clone().unwrap_or_else(|| format::short_address(view.address));
+    let title = view
+        .name
+        .clone()
+        .unwrap_or_else(|| format::short_address(view.address));
     let json = format!("/v1/wallets/{full}");
     let path = format!("/wallet/{full}");
     Page {

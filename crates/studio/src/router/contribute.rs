@@ -133,11 +133,21 @@ fn judge(node: &Node, frame: &crate::Frame, id: u64, upload: &Upload) -> Markup 
     let contributor = match &draft.contributor {
         Some(column) => Contributor::Column(column.clone()),
         None if draft.name.is_empty() => {
-            return pages::verdicts(frame, &draft, Err("Say whose rows these are: enter a name."));
+            return pages::verdicts(
+                frame,
+                &draft,
+                Err("Say whose rows these are: enter a name."),
+            );
         }
         None => Contributor::Name(draft.name.clone()),
     };
-    match node.judge(Some(id), &draft.file, &upload.bytes, &draft.text, contributor) {
+    match node.judge(
+        Some(id),
+        &draft.file,
+        &upload.bytes,
+        &draft.text,
+        contributor,
+    ) {
         Ok(view) => pages::verdicts(frame, &draft, Ok(&view)),
         Err(error) => pages::verdicts(frame, &draft, Err(&error.to_string())),
     }
@@ -154,10 +164,7 @@ pub(super) async fn commit(
     Path(id): Path<u64>,
     Form(commit): Form<Commit>,
 ) -> Answer {
-    let receipt = node
-        .contribute(&commit.ticket)
-        .await
-        .map_err(|error| Failure::Bad(error.to_string()))?;
+    let receipt = node.contribute(&commit.ticket).await?;
     blocking(move || {
         let net = summary(&node, id)?;
         Ok(pages::contributed(&frame(&node)?, &net, &receipt))
@@ -185,7 +192,10 @@ mod tests {
         assert_eq!(first.text, ["question", "answer"]);
         assert_eq!(first.contributor.as_deref(), Some("author"));
         let mine = upload(&["answer"], Some(""));
-        assert_eq!((mine.text, mine.contributor), (vec!["answer".to_owned()], None));
+        assert_eq!(
+            (mine.text, mine.contributor),
+            (vec!["answer".to_owned()], None)
+        );
     }
 
     #[test]

@@ -17,8 +17,10 @@ use crate::{
 
 /// Rows, refused rows or wallets on one page.
 const PAGE: usize = 25;
-/// Blocks on one page.
-const BLOCKS: usize = 20;
+/// Lines of blocks on one page: blocks with transactions, or runs of empty ones.
+const BLOCK_LINES: usize = 20;
+/// Blocks looked through for one page; a quiet chain is mostly empty blocks.
+const BLOCKS: usize = 400;
 /// Answers listed on the overview and below the chat.
 const ANSWERS: usize = 8;
 
@@ -90,7 +92,11 @@ pub(super) async fn model(
         .to_owned();
     blocking(move || {
         let view = node.model(&id)?.ok_or(Failure::Missing("model"))?;
-        Ok(pages::model(&frame(&node)?, &view, &format!("http://{host}")))
+        Ok(pages::model(
+            &frame(&node)?,
+            &view,
+            &format!("http://{host}"),
+        ))
     })
     .await
 }
@@ -221,8 +227,18 @@ pub(super) async fn explorer(
 ) -> Answer {
     blocking(move || {
         let chain = node.overview()?.chain;
-        let blocks = node.blocks(query.before, BLOCKS)?;
-        Ok(pages::explorer(&frame(&node)?, &chain, &blocks, query.before))
+        let mut blocks = node.blocks(query.before, BLOCKS)?;
+        let lines = blocks
+            .chunk_by(|a, b| a.transactions.is_empty() && b.transactions.is_empty())
+            .take(BLOCK_LINES);
+        let shown = lines.map(<[_]>::len).sum();
+        blocks.truncate(shown);
+        Ok(pages::explorer(
+            &frame(&node)?,
+            &chain,
+            &blocks,
+            query.before,
+        ))
     })
     .await
 }

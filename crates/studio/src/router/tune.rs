@@ -45,7 +45,9 @@ pub(super) async fn form(State(node): State<Node>, Query(query): Query<FormQuery
 
 fn wizard(node: &Node, mut choice: Choice) -> Answer {
     let datanets = node.datanets()?;
-    choice.datanet = choice.datanet.or_else(|| datanets.first().map(|net| net.id));
+    choice.datanet = choice
+        .datanet
+        .or_else(|| datanets.first().map(|net| net.id));
     let mut bases = node.models()?;
     bases.retain(|model| model.parent.is_none());
     let list = match choice.datanet {
@@ -71,7 +73,11 @@ pub(super) struct PresetQuery {
 pub(super) async fn presets(State(node): State<Node>, Query(query): Query<PresetQuery>) -> Answer {
     blocking(move || {
         let list = node.presets(query.datanet)?;
-        Ok(pages::presets(&list, query.preset.as_deref(), free_memory()))
+        Ok(pages::presets(
+            &list,
+            query.preset.as_deref(),
+            free_memory(),
+        ))
     })
     .await
 }
@@ -138,7 +144,9 @@ pub(super) async fn control(
 /// Memory that a new process could take, where the system says so (Linux).
 fn free_memory() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let line = info
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     kib.checked_mul(1024)
 }

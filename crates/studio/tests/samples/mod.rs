@@ -40,7 +40,12 @@ pub fn wei(micro_open: u128) -> Wei {
 pub fn net(id: u64) -> DatanetSummary {
     DatanetSummary {
         id,
-        name: if id == 1 { "Systems and ledgers" } else { "Garden questions" }.into(),
+        name: if id == 1 {
+            "Systems and ledgers"
+        } else {
+            "Garden questions"
+        }
+        .into(),
         licence: if id == 1 { "CC-BY-4.0" } else { "CC0-1.0" }.into(),
         version: 2,
         accepted: 612 / id,
@@ -92,10 +97,22 @@ pub fn contributors() -> Vec<ContributorLine> {
 
 pub fn rows() -> Page<RowView> {
     let texts = [
-        ("What does a rollup publish to its base chain?", "The batches of transactions in order, and a root of the state after them, so that anyone can run the same transactions and compare."),
-        ("Why does a Merkle proof need the leaf's position?", "Because the order of the two children decides the hash of their parent: the same leaf at another place would give another root."),
-        ("When is a LoRA adapter smaller than full tuning?", "Always: two thin matrices of rank r replace a change of the whole weight, so it has r times (in + out) numbers instead of in times out."),
-        ("What is a challenge window?", "The time in which anybody may show that a posted result is wrong, before money can be taken out on its word."),
+        (
+            "What does a rollup publish to its base chain?",
+            "The batches of transactions in order, and a root of the state after them, so that anyone can run the same transactions and compare.",
+        ),
+        (
+            "Why does a Merkle proof need the leaf's position?",
+            "Because the order of the two children decides the hash of their parent: the same leaf at another place would give another root.",
+        ),
+        (
+            "When is a LoRA adapter smaller than full tuning?",
+            "Always: two thin matrices of rank r replace a change of the whole weight, so it has r times (in + out) numbers instead of in times out.",
+        ),
+        (
+            "What is a challenge window?",
+            "The time in which anybody may show that a posted result is wrong, before money can be taken out on its word.",
+        ),
     ];
     Page {
         items: texts
@@ -120,11 +137,31 @@ pub fn rows() -> Page<RowView> {
 
 pub fn rejections() -> Page<RejectionView> {
     let list = [
-        ("duplicate_exact", "equal to row 41, contributed first by orbit-notes", Some("paper-crane")),
-        ("duplicate_near", "86 % of its 5-grams stand in row 120", Some("paper-crane")),
-        ("pii_email", "an e-mail address at character 31", Some("open-field")),
-        ("secret_private_key", "64 hex digits after \"key:\" at character 12", Some("open-field")),
-        ("quality_repetition", "one line repeated 14 times", Some("north-lantern")),
+        (
+            "duplicate_exact",
+            "equal to row 41, contributed first by orbit-notes",
+            Some("paper-crane"),
+        ),
+        (
+            "duplicate_near",
+            "86 % of its 5-grams stand in row 120",
+            Some("paper-crane"),
+        ),
+        (
+            "pii_email",
+            "an e-mail address at character 31",
+            Some("open-field"),
+        ),
+        (
+            "secret_private_key",
+            "64 hex digits after \"key:\" at character 12",
+            Some("open-field"),
+        ),
+        (
+            "quality_repetition",
+            "one line repeated 14 times",
+            Some("north-lantern"),
+        ),
         ("malformed_json", "expected `,` or `}` at column 88", None),
     ];
     Page {
@@ -148,8 +185,22 @@ pub fn datanet() -> DatanetView {
     DatanetView {
         summary: net(1),
         source: "systems-and-ledgers.jsonl".into(),
-        by_reason: count(&[("duplicate_exact", 16), ("duplicate_near", 12), ("pii_email", 8), ("quality_repetition", 6), ("secret_private_key", 3), ("malformed_json", 2)]),
-        by_field: count(&[("rollups", 160), ("proofs", 121), ("tuning", 118), ("data", 96), ("economics", 71), ("networks", 46)]),
+        by_reason: count(&[
+            ("duplicate_exact", 16),
+            ("duplicate_near", 12),
+            ("pii_email", 8),
+            ("quality_repetition", 6),
+            ("secret_private_key", 3),
+            ("malformed_json", 2),
+        ]),
+        by_field: count(&[
+            ("rollups", 160),
+            ("proofs", 121),
+            ("tuning", 118),
+            ("data", 96),
+            ("economics", 71),
+            ("networks", 46),
+        ]),
         contributors: contributors(),
         versions: vec![VersionView {
             number: 2,
@@ -208,17 +259,33 @@ pub fn run(status: &str) -> RunView {
         steps: 400,
         eta_seconds: (status == "running").then_some(34.2),
         points: points(step),
-        recipe: [("rank", "8"), ("alpha", "16"), ("targets", "q, k, v, o, gate, up, down"), ("learning rate", "0.002, linear warm-up over 20 steps, then cosine"), ("batch", "8 rows"), ("seed", "1")]
-            .map(|(a, b)| (a.to_owned(), b.to_owned()))
-            .to_vec(),
+        recipe: [
+            ("rank", "8"),
+            ("alpha", "16"),
+            ("targets", "q, k, v, o, gate, up, down"),
+            (
+                "learning rate",
+                "0.002, linear warm-up over 20 steps, then cosine",
+            ),
+            ("batch", "8 rows"),
+            ("seed", "1"),
+        ]
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .to_vec(),
         digest: (status == "succeeded").then(|| hash(6)),
     }
 }
 
 pub fn split() -> Vec<(String, u16)> {
-    [("contributors", 4000), ("operator", 3000), ("model_owner", 1800), ("stakers", 600), ("treasury", 600)]
-        .map(|(a, b)| (a.to_owned(), b))
-        .to_vec()
+    [
+        ("contributors", 4000),
+        ("operator", 3000),
+        ("model_owner", 1800),
+        ("stakers", 600),
+        ("treasury", 600),
+    ]
+    .map(|(a, b)| (a.to_owned(), b))
+    .to_vec()
 }
 
 pub fn model() -> ModelView {
@@ -226,9 +293,15 @@ pub fn model() -> ModelView {
         summary: models().remove(0),
         digest: hash(7),
         weights: hash(8),
-        facts: [("rank", "8"), ("alpha", "16"), ("targets", "7 projections"), ("layers", "6"), ("context", "512 tokens")]
-            .map(|(a, b)| (a.to_owned(), b.to_owned()))
-            .to_vec(),
+        facts: [
+            ("rank", "8"),
+            ("alpha", "16"),
+            ("targets", "7 projections"),
+            ("layers", "6"),
+            ("context", "512 tokens"),
+        ]
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .to_vec(),
         datanets: vec![(1, "Systems and ledgers".into(), 2)],
         run: Some(run("succeeded")),
         price_in: Wei::new(2_000_000_000_000),
@@ -239,15 +312,24 @@ pub fn model() -> ModelView {
 }
 
 pub fn presets() -> Vec<PresetView> {
-    [("quick", "Enough to see it learn.", 400, 41.0), ("standard", "What most people want.", 1_600, 170.0), ("thorough", "Until the loss on unseen rows stops falling.", 6_000, 644.0)]
-        .map(|(name, about, steps, seconds)| PresetView {
-            name: name.into(),
-            about: about.into(),
-            steps,
-            seconds,
-            memory_bytes: 312_000_000,
-        })
-        .to_vec()
+    [
+        ("quick", "Enough to see it learn.", 400, 41.0),
+        ("standard", "What most people want.", 1_600, 170.0),
+        (
+            "thorough",
+            "Until the loss on unseen rows stops falling.",
+            6_000,
+            644.0,
+        ),
+    ]
+    .map(|(name, about, steps, seconds)| PresetView {
+        name: name.into(),
+        about: about.into(),
+        steps,
+        seconds,
+        memory_bytes: 312_000_000,
+    })
+    .to_vec()
 }
 
 pub fn earners() -> Vec<EarnerLine> {
@@ -260,7 +342,9 @@ pub fn earners() -> Vec<EarnerLine> {
             address: line.address,
             earned: line.earned,
             claimed: if n < 5 { line.earned } else { Wei::ZERO },
-            rows: (0..3 - (n as u32) / 4).map(|r| 18 + r * 41 + n as u32).collect(),
+            rows: (0..3 - (n as u32) / 4)
+                .map(|r| 18 + r * 41 + n as u32)
+                .collect(),
         })
         .collect()
 }
@@ -274,9 +358,16 @@ pub fn epochs() -> Vec<EpochView> {
             digest: hash(60 + epoch as usize),
             fees: wei(46_030),
             receipts: 24,
-            paid: [("contributors", 14_212), ("operator", 13_809), ("model_owner", 8_285), ("stakers", 2_762), ("treasury", 2_762), ("commons", 4_200)]
-                .map(|(a, b)| (a.to_owned(), wei(b)))
-                .to_vec(),
+            paid: [
+                ("contributors", 14_212),
+                ("operator", 13_809),
+                ("model_owner", 8_285),
+                ("stakers", 2_762),
+                ("treasury", 2_762),
+                ("commons", 4_200),
+            ]
+            .map(|(a, b)| (a.to_owned(), wei(b)))
+            .to_vec(),
             clusters_paid: 83,
             tx: Some(hash(70 + epoch as usize)),
             conserved: true,
@@ -357,7 +448,13 @@ fn source(n: usize, row: u32, text: &str) -> SourceView {
 
 const ANSWER: &str = "A rollup posts this: The batches of transactions in order, and a root of the state after them. Then anybody may show that a posted result is wrong, before money can be taken out on its word, so the base chain only has to settle disputes.";
 
-fn span(text: &str, tokens: (u32, u32), bits: u64, admissible: bool, sources: Vec<SourceView>) -> SpanView {
+fn span(
+    text: &str,
+    tokens: (u32, u32),
+    bits: u64,
+    admissible: bool,
+    sources: Vec<SourceView>,
+) -> SpanView {
     let start = ANSWER[..ANSWER.find(text).unwrap()].chars().count();
     SpanView {
         start_index: start,
@@ -377,10 +474,42 @@ pub fn attribution(status: &str) -> AttributionView {
     let first = &rows.items[0].text;
     let second = &rows.items[3].text;
     let spans = vec![
-        span("The batches of transactions in order, and a root of the state after them", (3, 19), 84_300, true, vec![source(0, 18, first), source(8, 301, first)]),
-        span("a root of the state after them. Then", (12, 21), 41_900, true, vec![source(4, 77, "Each block's header carries a root of the state after them. Then the next block builds on it.")]),
-        span("anybody may show that a posted result is wrong, before money can be taken out on its word", (21, 41), 132_800, true, vec![source(3, 21, second)]),
-        span("so the base chain", (42, 46), 17_200, false, vec![source(2, 140, "Gas is paid there too, so the base chain is the costly part.")]),
+        span(
+            "The batches of transactions in order, and a root of the state after them",
+            (3, 19),
+            84_300,
+            true,
+            vec![source(0, 18, first), source(8, 301, first)],
+        ),
+        span(
+            "a root of the state after them. Then",
+            (12, 21),
+            41_900,
+            true,
+            vec![source(
+                4,
+                77,
+                "Each block's header carries a root of the state after them. Then the next block builds on it.",
+            )],
+        ),
+        span(
+            "anybody may show that a posted result is wrong, before money can be taken out on its word",
+            (21, 41),
+            132_800,
+            true,
+            vec![source(3, 21, second)],
+        ),
+        span(
+            "so the base chain",
+            (42, 46),
+            17_200,
+            false,
+            vec![source(
+                2,
+                140,
+                "Gas is paid there too, so the base chain is the costly part.",
+            )],
+        ),
     ];
     let score = |n: usize, row: u32, text: &str, score: i64| ScoredRowView {
         source: source(n, row, text),
@@ -412,9 +541,24 @@ pub fn attribution(status: &str) -> AttributionView {
         rows: vec![
             score(0, 18, first, 412_300),
             score(3, 21, second, 288_100),
-            score(1, 64, "A rollup is a chain whose rules are checked on another chain.", 196_400),
-            score(4, 77, "Each block's header carries a root of the state after them. Then the next block builds on it.", 121_900),
-            score(7, 402, "Anybody can run a verifier; it needs the data and the rules, nothing else.", 88_000),
+            score(
+                1,
+                64,
+                "A rollup is a chain whose rules are checked on another chain.",
+                196_400,
+            ),
+            score(
+                4,
+                77,
+                "Each block's header carries a root of the state after them. Then the next block builds on it.",
+                121_900,
+            ),
+            score(
+                7,
+                402,
+                "Anybody can run a verifier; it needs the data and the rules, nothing else.",
+                88_000,
+            ),
             score(5, 350, "A batch is compressed before it is posted.", 52_800),
             score(6, 511, "Tomatoes want six hours of sun.", -74_200),
         ],
@@ -422,10 +566,30 @@ pub fn attribution(status: &str) -> AttributionView {
         floor: 61_000,
         parameters: hash(35),
         shares: vec![
-            ShareView { name: PEOPLE[0].into(), address: address(0), amount: wei(192), bps: 5_008 },
-            ShareView { name: PEOPLE[3].into(), address: address(3), amount: wei(148), bps: 3_861 },
-            ShareView { name: PEOPLE[4].into(), address: address(4), amount: wei(12), bps: 313 },
-            ShareView { name: "commons".into(), address: address(99), amount: wei(31), bps: 818 },
+            ShareView {
+                name: PEOPLE[0].into(),
+                address: address(0),
+                amount: wei(192),
+                bps: 5_008,
+            },
+            ShareView {
+                name: PEOPLE[3].into(),
+                address: address(3),
+                amount: wei(148),
+                bps: 3_861,
+            },
+            ShareView {
+                name: PEOPLE[4].into(),
+                address: address(4),
+                amount: wei(12),
+                bps: 313,
+            },
+            ShareView {
+                name: "commons".into(),
+                address: address(99),
+                amount: wei(31),
+                bps: 818,
+            },
         ],
         epoch: Some(2),
         verify: "openledger attribution verify chatcmpl-0f3a9c --data-dir ~/.openledger".into(),
@@ -456,10 +620,26 @@ pub fn wallet() -> WalletView {
 
 pub fn transaction(n: usize) -> TransactionView {
     let (action, sentence, contract) = [
-        ("InferenceSettlement.claim", "fern-archive claimed 0.004712 OPEN, everything earned up to epoch 1", "InferenceSettlement"),
-        ("InferenceSettlement.postEpoch", "Epoch 2 posted: 24 receipts, 0.04603 OPEN in fees", "InferenceSettlement"),
-        ("ContributionAnchor.anchor", "612 contributions to Datanet 1 anchored under one root; a bond of 6.12 OPEN is locked", "ContributionAnchor"),
-        ("ModelRegistry.register", "Adapter 1 registered on openledger-base-1m, tuned on Datanet 1", "ModelRegistry"),
+        (
+            "InferenceSettlement.claim",
+            "fern-archive (0x00000000000000000000000000000000000000aB) claimed 0.004712 OPEN, everything earned up to epoch 1",
+            "InferenceSettlement",
+        ),
+        (
+            "InferenceSettlement.postEpoch",
+            "Epoch 2 posted: 24 receipts, 0.04603 OPEN in fees",
+            "InferenceSettlement",
+        ),
+        (
+            "ContributionAnchor.anchor",
+            "612 contributions to Datanet 1 anchored under one root; a bond of 6.12 OPEN is locked",
+            "ContributionAnchor",
+        ),
+        (
+            "ModelRegistry.register",
+            "Adapter 1 registered on openledger-base-1m, tuned on Datanet 1",
+            "ModelRegistry",
+        ),
     ][n % 4];
     TransactionView {
         hash: hash(100 + n),
@@ -493,7 +673,11 @@ pub fn block(n: u64) -> BlockView {
         gas_used: if n % 3 == 2 { 0 } else { 84_201 * (n % 3 + 1) },
         gas_limit: 30_000_000,
         base_fee: 1_000_000,
-        transactions: if n % 3 == 2 { vec![] } else { (0..=n % 3).map(|t| transaction((n + t) as usize)).collect() },
+        transactions: if n % 3 == 2 {
+            vec![]
+        } else {
+            (0..=n % 3).map(|t| transaction((n + t) as usize)).collect()
+        },
     }
 }
 
@@ -510,11 +694,36 @@ pub fn judged() -> JudgeView {
         text: vec!["question".into(), "answer".into()],
         contributor: Some("author".into()),
         verdicts: vec![
-            verdict(1, "Why do roots commit to order? Because a proof names a position.", None, ""),
-            verdict(2, "What is a bond? Money that is lost when a claim proves wrong.", None, ""),
-            verdict(3, "What does a rollup publish to its base chain? The batches …", Some("duplicate_exact"), "equal to row 18, contributed first by fern-archive"),
-            verdict(4, "Who do I ask? Write to jo@example.org.", Some("pii_email"), "an e-mail address at character 23"),
-            verdict(5, "How long is an epoch? As long as the operator keeps it open.", None, ""),
+            verdict(
+                1,
+                "Why do roots commit to order? Because a proof names a position.",
+                None,
+                "",
+            ),
+            verdict(
+                2,
+                "What is a bond? Money that is lost when a claim proves wrong.",
+                None,
+                "",
+            ),
+            verdict(
+                3,
+                "What does a rollup publish to its base chain? The batches …",
+                Some("duplicate_exact"),
+                "equal to row 18, contributed first by fern-archive",
+            ),
+            verdict(
+                4,
+                "Who do I ask? Write to jo@example.org.",
+                Some("pii_email"),
+                "an e-mail address at character 23",
+            ),
+            verdict(
+                5,
+                "How long is an epoch? As long as the operator keeps it open.",
+                None,
+                "",
+            ),
         ],
         accepted: 3,
         rejected: 2,
