@@ -176,7 +176,7 @@ fn signing(frame: &Frame, view: &JudgeView) -> Markup {
                     p.note { strong { "This is the dev chain." } " The node keeps a key for each contributor's name and signs with it, so no wallet is asked. On any other chain the contributor's own wallet must sign." }
                     div.actions { button.button type="submit" form="commit" name="ticket" value=(view.ticket) { "Sign and contribute " (format::plural(view.accepted, "row", "rows")) } }
                 } @else {
-                    p.note { "The contributor's wallet must sign each row. Use " span.mono { "openledger" } " on the command line with your key file; this node holds no keys on this chain." }
+                    p.note { "On this chain the contributor's own wallet must sign each row. This node holds no keys here, and signing with a browser wallet is not built yet." }
                 }
             }
         }

@@ -208,7 +208,11 @@ fn breakdown(items: &[(String, u64)], name: impl Fn(&str) -> String) -> Markup {
     }
 }
 
+/// Contributors on one page; the JSON has all of them.
+const PEOPLE: usize = 200;
+
 fn contributors(datanet: u64, list: &[ContributorLine]) -> Markup {
+    let shown = &list[..list.len().min(PEOPLE)];
     html! {
         @if list.is_empty() { (parts::empty("No contributor yet", "Be the first: contribute a file.")) }
         @else {
@@ -216,7 +220,7 @@ fn contributors(datanet: u64, list: &[ContributorLine]) -> Markup {
                 table {
                     thead { tr { th scope="col" { "Name" } th scope="col" { "Wallet" } th.num scope="col" { "Accepted" } th.num scope="col" { "Refused" } th.num scope="col" { "Earned (OPEN)" } } }
                     tbody {
-                        @for line in list {
+                        @for line in shown {
                             tr {
                                 td { a href={ "/datanets/" (datanet) "?contributor=" (format::segment(&line.name)) } { (line.name) } }
                                 td { (parts::address(line.address)) }
@@ -227,6 +231,9 @@ fn contributors(datanet: u64, list: &[ContributorLine]) -> Markup {
                         }
                     }
                 }
+            }
+            @if shown.len() < list.len() {
+                p.muted { "The " (format::count(shown.len() as u64)) " with most rows of " (format::count(list.len() as u64)) ". This page as JSON has all of them." }
             }
         }
     }

@@ -105,7 +105,11 @@ pub fn wallet(frame: &Frame, view: &WalletView, datanet: Option<u64>) -> Markup 
     .render(frame)
 }
 
+/// Lines on one page; the JSON has all of them.
+const LINES: usize = 200;
+
 fn lines(list: &[EarningLine], datanet: Option<u64>) -> Markup {
+    let shown = &list[..list.len().min(LINES)];
     html! {
         @if list.is_empty() {
             (parts::empty("Nothing earned yet", "When a model's answer is traced to a row of this wallet, it shows here with the row and the answer."))
@@ -113,7 +117,7 @@ fn lines(list: &[EarningLine], datanet: Option<u64>) -> Markup {
             div.scroll { table {
                 thead { tr { th scope="col" { "For" } th scope="col" { "Row" } th scope="col" { "Answer" } th.num scope="col" { "Epoch" } th.num scope="col" { "Amount (OPEN)" } } }
                 tbody {
-                    @for line in list {
+                    @for line in shown {
                         tr {
                             td { (channel(&line.channel)) }
                             td { @match (line.row, datanet) {
@@ -130,8 +134,9 @@ fn lines(list: &[EarningLine], datanet: Option<u64>) -> Markup {
                         }
                     }
                 }
-                tfoot { tr { th scope="row" colspan="4" { "Shown here" } td.num { (parts::amount(sum(list))) } } }
+                tfoot { tr { th scope="row" colspan="4" { "Shown here" } td.num { (parts::amount(sum(shown))) } } }
             } }
+            @if shown.len() < list.len() { p.muted { "The newest " (format::count(shown.len() as u64)) " of " (format::count(list.len() as u64)) " lines. This page as JSON has all of them." } }
         }
     }
 }

@@ -145,7 +145,11 @@ fn examples(node: &Node, model: &str) -> Result<Vec<String>, Failure> {
     let mut prompts = Vec::new();
     for part in 1..=3 {
         let page = node.rows(*datanet, total * part / 4, 1, None)?;
-        prompts.extend(page.items.into_iter().filter_map(|row| row.prompt));
+        prompts.extend(page.items.into_iter().map(|row| {
+            // Plain text has no question: its first words ask for what follows.
+            let opening = || row.text.split_whitespace().take(8).collect::<Vec<_>>();
+            row.prompt.unwrap_or_else(|| opening().join(" "))
+        }));
     }
     prompts.dedup();
     Ok(prompts)
