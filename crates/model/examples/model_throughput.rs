@@ -1,6 +1,6 @@
 //! Tokens per second of gradients and decoding on one thread.
 //!
-//! `cargo run --release -p openledger-model --example throughput [model directory]`; without a
+//! `cargo run --release -p openledger-model --example model_throughput [model directory]`; without a
 //! directory it measures a random model of 1.3 million parameters.
 #![allow(clippy::print_stdout, reason = "a report for a person")]
 

@@ -1,5 +1,5 @@
 //! How fast the chain takes transfers, and how the state root scales. Prints, decides nothing:
-//! `cargo run --profile profiling -p openledger-rollup --example throughput`.
+//! `cargo run --profile profiling -p openledger-rollup --example chain_throughput`.
 #![allow(clippy::print_stdout, reason = "an example talks to its terminal")]
 
 use alloy_consensus::{SignableTransaction, TxEip1559};
