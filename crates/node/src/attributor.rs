@@ -289,6 +289,8 @@ impl Node {
                 amount: &unknown,
             },
         );
+        let decoded = self.base().tokenizer.decode(&signed.output_tokens);
+        let output = view.output.clone();
         view.floor = attribution.noise_floor.into();
         view.rows_scored = attribution.rows as u64;
         view.spans = shown
@@ -307,12 +309,14 @@ impl Node {
                 if rows.is_empty() {
                     rows.push(span.row);
                 }
+                let (start_index, end_index) = shown_range(&decoded, &output, span.chars);
+                let length = end_index - start_index;
                 SpanView {
-                    start_index: span.chars[0],
-                    end_index: span.chars[1],
+                    start_index,
+                    end_index,
                     token_start: span.tokens[0],
                     token_end: span.tokens[1],
-                    text: span.text.clone(),
+                    text: output.chars().skip(start_index).take(length).collect(),
                     occurrences: span.occurrences.into(),
                     surprisal_millibits: span.millibits,
                     admissible: true,
@@ -509,6 +513,36 @@ impl Artefacts {
     }
 }
 
+/// Where characters of the decoded tokens stand in the answer as it is shown: without the chat
+/// template's lead and what a stop string cut off, but after an echoed prompt.
+fn shown_range(decoded: &str, shown: &str, [start, end]: [usize; 2]) -> (usize, usize) {
+    let characters = shown.chars().count();
+    let (hidden, before) = match (decoded.find(shown), shown.find(decoded)) {
+        (Some(at), _) => (decoded[..at].chars().count(), 0),
+        (None, Some(at)) => (0, shown[..at].chars().count()),
+        (None, None) => (0, 0),
+    };
+    let place = |position: usize| (position.saturating_sub(hidden) + before).min(characters);
+    (place(start), place(end))
+}
+
 fn open_index(path: &Path) -> Result<Index> {
     Ok(Index::open(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_point_into_the_answer_as_it_is_shown() {
+        // The template's leading space is not shown.
+        assert_eq!(shown_range(" Él dijo sí.", "Él dijo sí.", [0, 12]), (0, 11));
+        assert_eq!(shown_range(" Él dijo sí.", "Él dijo sí.", [4, 8]), (3, 7));
+        // A stop string cut the end off.
+        assert_eq!(shown_range(" one two three", "one ", [1, 14]), (0, 4));
+        // An echoed prompt stands before.
+        assert_eq!(shown_range(" four", "Three and four", [1, 5]), (10, 14));
+        assert_eq!(shown_range("", "", [0, 0]), (0, 0));
+    }
 }
