@@ -14,6 +14,10 @@ use openledger_serving::{
     Answers, Completion, Engine, EngineConfig, Event, Prompt, Request, Sampling,
 };
 
+/// Tokens of an answer that is still running whenever a test looks: about a second of work, cut
+/// short when the test drops it.
+pub(crate) const LONG: u32 = 4_000;
+
 pub(crate) fn config() -> Config {
     Config {
         hidden: 32,
@@ -23,7 +27,7 @@ pub(crate) fn config() -> Config {
         head_dim: 8,
         mlp: 64,
         vocab: 300,
-        context: 128,
+        context: 4096,
         rope_theta: 10_000.0,
         norm_eps: 1e-5,
         tie_embeddings: true,
