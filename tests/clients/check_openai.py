@@ -152,6 +152,17 @@ def test_inline_attribution_comes_with_the_answer():
     assert 0 < len(reply.attribution["rows"]) <= 3
 
 
+def test_several_choices_are_billed_and_traced_one_by_one():
+    reply = client.chat.completions.create(
+        model=ADAPTER, messages=QUESTION, max_tokens=12, temperature=1.0, seed=3, n=3
+    )
+    assert [choice.index for choice in reply.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in reply.choices}) > 1
+    assert reply.usage.completion_tokens > 12 or all(
+        choice.finish_reason == "stop" for choice in reply.choices
+    )
+
+
 def test_a_stop_string_is_never_shown():
     free = client.chat.completions.create(
         model=ADAPTER, messages=QUESTION, max_tokens=24, temperature=0
@@ -206,7 +217,7 @@ def test_errors_have_the_sdk_s_classes():
     for field, value in {
         "temperature": 9,
         "top_p": -1,
-        "n": 2,
+        "n": 0,
         "max_tokens": 0,
         "stop": ["a", "b", "c", "d", "e"],
     }.items():
