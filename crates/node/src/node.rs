@@ -121,6 +121,19 @@ impl Node {
         let blobs = Blobs::open(data_dir.join("blobs"))?;
         let wallets = DevWallets::new(DEV_CHAIN_ID)?;
 
+        // A bad base is told at once, before a chain is made for it.
+        let (dir, home) = (config.base.clone(), data_dir.clone());
+        let base =
+            tokio::task::spawn_blocking(move || BaseModel::load(dir.as_deref(), &home)).await??;
+        let engine = Engine::start(
+            Arc::clone(&base.base),
+            base.tokenizer.as_ref().clone(),
+            base.template.clone(),
+            EngineConfig::default(),
+        )?;
+        boot_seconds.insert("model".to_owned(), begun.elapsed().as_secs_f64());
+
+        let begun = Instant::now();
         let mut chain_config =
             ChainConfig::new(Some(data_dir.join("chain")), dev_genesis(&wallets));
         chain_config.sequencer = Some(SequencerConfig {
@@ -144,18 +157,6 @@ impl Node {
         let begun = Instant::now();
         let contracts = Contracts::open(&url(rpc_addr), &wallets, &catalogue).await?;
         boot_seconds.insert("contracts".to_owned(), begun.elapsed().as_secs_f64());
-
-        let begun = Instant::now();
-        let (dir, home) = (config.base.clone(), data_dir.clone());
-        let base =
-            tokio::task::spawn_blocking(move || BaseModel::load(dir.as_deref(), &home)).await??;
-        let engine = Engine::start(
-            Arc::clone(&base.base),
-            base.tokenizer.as_ref().clone(),
-            base.template.clone(),
-            EngineConfig::default(),
-        )?;
-        boot_seconds.insert("model".to_owned(), begun.elapsed().as_secs_f64());
 
         let (runs, run_jobs) = Runs::new();
         let (tracing, trace_jobs) = mpsc::sync_channel(attributor::QUEUE);
