@@ -163,6 +163,19 @@ def test_several_choices_are_billed_and_traced_one_by_one():
     )
 
 
+def test_the_same_request_again_is_answered_once():
+    ask = lambda name: client.chat.completions.create(
+        model=ADAPTER,
+        messages=QUESTION,
+        max_tokens=12,
+        temperature=1.0,
+        extra_headers={"idempotency-key": name},
+    )
+    first, again, other = ask("client-test-1"), ask("client-test-1"), ask("client-test-2")
+    assert again.id == first.id and again.choices[0].message == first.choices[0].message
+    assert other.id != first.id
+
+
 def test_a_stop_string_is_never_shown():
     free = client.chat.completions.create(
         model=ADAPTER, messages=QUESTION, max_tokens=24, temperature=0
