@@ -1,7 +1,7 @@
 // What every page shares: live events, copy buttons, times, colours.
 "use strict";
 
-const status = (text) => {
+const announce = (text) => {
   const line = document.getElementById("status");
   if (line) line.textContent = text;
 };
@@ -28,10 +28,10 @@ document.addEventListener("click", async (event) => {
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
     button.classList.add("done");
-    status("Copied");
+    announce("Copied");
     setTimeout(() => button.classList.remove("done"), 1200);
   } catch {
-    status("Copying was refused by the browser");
+    announce("Copying was refused by the browser");
   }
 });
 
@@ -64,7 +64,7 @@ theme?.addEventListener("click", () => {
   if (next) root.dataset.theme = next; else delete root.dataset.theme;
   try { next ? localStorage.setItem("theme", next) : localStorage.removeItem("theme"); } catch { /* not kept */ }
   label();
-  status(`Colours: ${themes[next]}`);
+  announce(`Colours: ${themes[next]}`);
 });
 
 // --- forms that take a while ------------------------------------------------------------------
@@ -73,7 +73,7 @@ document.addEventListener("submit", (event) => {
   if (!busy || !event.submitter) return;
   const button = event.submitter;
   // After the browser has read the button's value.
-  setTimeout(() => { button.disabled = true; button.textContent = busy; status(busy); });
+  setTimeout(() => { button.disabled = true; button.textContent = busy; announce(busy); });
 });
 
 // --- after each swap --------------------------------------------------------------------------
@@ -85,5 +85,5 @@ if (theme) { theme.hidden = false; label(); }
 awaken();
 document.addEventListener("htmx:after:swap", awaken);
 document.addEventListener("htmx:after:settle", awaken);
-document.addEventListener("htmx:response:error", ({ detail }) => status(`The node answered ${detail.ctx.response.status}`));
-document.addEventListener("htmx:error", () => status("The node did not answer"));
+document.addEventListener("htmx:response:error", ({ detail }) => announce(`The node answered ${detail.ctx.response.status}`));
+document.addEventListener("htmx:error", () => announce("The node did not answer"));

@@ -108,7 +108,7 @@
         list.scrollTop = list.scrollHeight;
       }
       history.push({ role: "assistant", content: answer });
-      status("Answer complete");
+      announce("Answer complete");
     } catch (error) {
       if (error.name === "AbortError") {
         if (answer) history.push({ role: "assistant", content: answer }); else history.pop();

@@ -21,7 +21,7 @@
     const file = input.files[0];
     if (file) name.textContent = `${file.name}, ${(file.size / 1000).toLocaleString("en", { maximumFractionDigits: 1 })} KB`;
     document.getElementById("verdicts").replaceChildren(); // what it says is about another file
-    status("Checking the rows");
+    announce("Checking the rows");
   });
 
   document.addEventListener("change", (event) => {

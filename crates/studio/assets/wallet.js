@@ -28,7 +28,7 @@
         }],
       });
     }
-    status(`${wallet.info.name} is on this chain`);
+    announce(`${wallet.info.name} is on this chain`);
   };
 
   const connect = async (wallet) => {
@@ -43,7 +43,7 @@
     try {
       await wants(wallet);
     } catch (error) {
-      status(`${wallet.info.name}: ${error.message ?? "refused"}`);
+      announce(`${wallet.info.name}: ${error.message ?? "refused"}`);
     }
   });
 

@@ -138,31 +138,31 @@ pub fn rows() -> Page<RowView> {
 pub fn rejections() -> Page<RejectionView> {
     let list = [
         (
-            "duplicate_exact",
+            "exact-duplicate",
             "equal to row 41, contributed first by orbit-notes",
             Some("paper-crane"),
         ),
         (
-            "duplicate_near",
+            "near-duplicate",
             "86 % of its 5-grams stand in row 120",
             Some("paper-crane"),
         ),
         (
-            "pii_email",
+            "email-address",
             "an e-mail address at character 31",
             Some("open-field"),
         ),
         (
-            "secret_private_key",
+            "private-key",
             "64 hex digits after \"key:\" at character 12",
             Some("open-field"),
         ),
         (
-            "quality_repetition",
+            "repetitive",
             "one line repeated 14 times",
             Some("north-lantern"),
         ),
-        ("malformed_json", "expected `,` or `}` at column 88", None),
+        ("malformed-json", "expected `,` or `}` at column 88", None),
     ];
     Page {
         items: list
@@ -186,12 +186,12 @@ pub fn datanet() -> DatanetView {
         summary: net(1),
         source: "systems-and-ledgers.jsonl".into(),
         by_reason: count(&[
-            ("duplicate_exact", 16),
-            ("duplicate_near", 12),
-            ("pii_email", 8),
-            ("quality_repetition", 6),
-            ("secret_private_key", 3),
-            ("malformed_json", 2),
+            ("exact-duplicate", 16),
+            ("near-duplicate", 12),
+            ("email-address", 8),
+            ("repetitive", 6),
+            ("private-key", 3),
+            ("malformed-json", 2),
         ]),
         by_field: count(&[
             ("rollups", 160),
@@ -709,13 +709,13 @@ pub fn judged() -> JudgeView {
             verdict(
                 3,
                 "What does a rollup publish to its base chain? The batches …",
-                Some("duplicate_exact"),
+                Some("exact-duplicate"),
                 "equal to row 18, contributed first by fern-archive",
             ),
             verdict(
                 4,
                 "Who do I ask? Write to jo@example.org.",
-                Some("pii_email"),
+                Some("email-address"),
                 "an e-mail address at character 23",
             ),
             verdict(
