@@ -148,7 +148,7 @@ impl Node {
             .catalogue()
             .list::<CompletionDoc>(collection::COMPLETIONS)?
         {
-            if self.attribution_doc(&id)?.is_none() {
+            if !self.is_traced(&id)? {
                 open.push((doc.sequence, id));
             }
         }
@@ -174,7 +174,7 @@ impl Node {
     }
 
     fn trace_one(&self, id: &str) -> Result<()> {
-        if self.attribution_doc(id)?.is_some() {
+        if self.is_traced(id)? {
             return Ok(());
         }
         let completion = self.completion_doc(id)?;
@@ -203,6 +203,7 @@ impl Node {
         };
         self.catalogue().write(|tx| {
             tx.put_record(&report)?;
+            tx.put(collection::TRACED, id, &completion.sequence)?;
             tx.put(collection::ATTRIBUTIONS, id, &doc)
         })?;
         let ready = serde_json::json!({"id": id, "status": "ready"});
@@ -219,6 +220,14 @@ impl Node {
             clusters: &artefacts.clusters,
             parameters: self.parameters(),
         }
+    }
+
+    /// Whether a completion is traced; does not read the whole attribution.
+    pub(crate) fn is_traced(&self, id: &str) -> Result<bool> {
+        let found = self
+            .catalogue()
+            .get::<serde::de::IgnoredAny>(collection::ATTRIBUTIONS, id)?;
+        Ok(found.is_some())
     }
 
     pub(crate) fn attribution_doc(&self, id: &str) -> Result<Option<AttributionDoc>> {

@@ -61,6 +61,7 @@ impl Node {
                 self.catalogue().write(|tx| {
                     for id in &doc.completions {
                         tx.put(SETTLED, id, &number)?;
+                        tx.remove(collection::TRACED, id)?;
                     }
                     tx.put(collection::EPOCHS, &epoch_key(number), &doc)
                 })?;
@@ -73,18 +74,9 @@ impl Node {
 
     /// Completions with a finished attribution that no epoch has taken, oldest first.
     fn unsettled(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for (id, doc) in self
-            .catalogue()
-            .list::<CompletionDoc>(collection::COMPLETIONS)?
-        {
-            let settled = self.catalogue().get::<u64>(SETTLED, &id)?.is_some();
-            if !settled && self.attribution_doc(&id)?.is_some() {
-                found.push((doc.sequence, id));
-            }
-        }
-        found.sort();
-        Ok(found.into_iter().map(|(_, id)| id).collect())
+        let mut waiting = self.catalogue().list::<u64>(collection::TRACED)?;
+        waiting.sort_by_key(|(_, sequence)| *sequence);
+        Ok(waiting.into_iter().map(|(id, _)| id).collect())
     }
 
     /// Folds the epoch's receipts and reports into lines and roots, and stores them.
@@ -131,6 +123,13 @@ impl Node {
         let mut trained: BTreeMap<String, (u64, Vec<u32>)> = BTreeMap::new();
         for (name, model) in models.into_iter().filter(|(name, _)| used.contains(name)) {
             let adapter = model.receipt_digest();
+            // Receipts of any base alone carry the zero digest, so two bases share one book.
+            if settled_models
+                .iter()
+                .any(|model: &Model| model.adapter == adapter)
+            {
+                continue;
+            }
             let (rows, commons) = match (model.datanet, &model.train_rows) {
                 (Some((datanet, version)), Some(blob)) => {
                     let train: Vec<u32> = self.blob_json(blob)?;

@@ -348,7 +348,7 @@ impl Node {
         all.into_iter()
             .take(limit)
             .map(|(id, doc)| {
-                let ready = self.attribution_doc(&id)?.is_some();
+                let ready = self.is_traced(&id)?;
                 Ok(CompletionSummary {
                     id,
                     model: doc.model,

@@ -237,7 +237,7 @@ impl Node {
             columns,
             text,
             contributor: named.is_none().then_some(column),
-            verdicts: verdicts(&ingest),
+            verdicts: verdicts(&ingest, bytes),
             accepted: ingest.accepted.len() as u64,
             rejected: ingest.rejected.len() as u64,
             bond,
@@ -632,29 +632,30 @@ fn rejection_doc(rejection: &openledger_datanet::Rejection) -> RejectionDoc {
 }
 
 /// One verdict a line, in line order.
-fn verdicts(ingest: &Ingest) -> Vec<VerdictView> {
+fn verdicts(ingest: &Ingest, bytes: &[u8]) -> Vec<VerdictView> {
+    let shown = |text: &str| text.chars().take(SHOWN_CHARS).collect();
     let accepted = ingest.accepted.iter().map(|row| VerdictView {
         line: row.line,
-        text: row
-            .prompt
-            .iter()
-            .map(String::as_str)
-            .chain([row.text.as_str()])
-            .collect::<Vec<_>>()
-            .join(" · ")
-            .chars()
-            .take(SHOWN_CHARS)
-            .collect(),
+        text: match &row.prompt {
+            Some(prompt) => shown(&format!("{prompt} · {}", row.text)),
+            None => shown(&row.text),
+        },
         reason: None,
         evidence: String::new(),
     });
-    let rejected = ingest.rejected.iter().map(|rejection| VerdictView {
+    // A refused line is shown as it came; only whoever sent it sees it.
+    let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+    let refused = ingest.rejected.iter().map(|rejection| VerdictView {
         line: rejection.line,
-        text: String::new(),
+        text: usize::try_from(rejection.line)
+            .ok()
+            .and_then(|line| lines.get(line.checked_sub(1)?))
+            .map(|line| shown(&String::from_utf8_lossy(line)))
+            .unwrap_or_default(),
         reason: Some(rejection.reason.code().to_owned()),
         evidence: in_words(&rejection.evidence),
     });
-    let mut all: Vec<VerdictView> = accepted.chain(rejected).collect();
+    let mut all: Vec<VerdictView> = accepted.chain(refused).collect();
     all.sort_by_key(|verdict| verdict.line);
     all.truncate(SHOWN);
     all

@@ -21,6 +21,8 @@ pub(crate) mod collection {
     pub(crate) const COMPLETIONS: &str = "completions";
     /// `completion id -> AttributionDoc`.
     pub(crate) const ATTRIBUTIONS: &str = "attributions";
+    /// `completion id -> receipt's number`: traced, and waiting for an epoch.
+    pub(crate) const TRACED: &str = "traced";
     /// `epoch number, zero-padded -> EpochDoc`.
     pub(crate) const EPOCHS: &str = "epochs";
     /// `address -> NameDoc`.
