@@ -12,14 +12,7 @@ const OVERRIDE: &str = "OPENLEDGER";
 
 /// Builds the program and rewrites the file.
 pub(crate) fn write(repo: &Repo) -> Result<()> {
-    if std::env::var_os(OVERRIDE).is_none() {
-        execute(&mut command(
-            &repo.root,
-            "cargo",
-            &["build", "-p", "openledger"],
-        ))?;
-    }
-    let text = render(&repo.root, &debug_binary(repo)?)?;
+    let text = render(&repo.root, &built_binary(repo)?)?;
     write_text(&repo.path(FILE), &text)?;
     println!("wrote {FILE}");
     Ok(())
@@ -32,6 +25,18 @@ pub(crate) fn check(repo: &Repo) -> Result<()> {
         bail!("{FILE} is stale; type: cargo xtask cli-docs");
     }
     Ok(())
+}
+
+/// The program, built first unless `OPENLEDGER` names one.
+pub(crate) fn built_binary(repo: &Repo) -> Result<PathBuf> {
+    if std::env::var_os(OVERRIDE).is_none() {
+        execute(&mut command(
+            &repo.root,
+            "cargo",
+            &["build", "-p", "openledger"],
+        ))?;
+    }
+    debug_binary(repo)
 }
 
 /// The program as `cargo build` leaves it, or the one that `OPENLEDGER` names.

@@ -236,8 +236,7 @@ fn peers(repo: &Repo) -> Result<()> {
     if scripts.is_empty() {
         bail!("{} holds no check_*.py", dir.display());
     }
-    cargo(repo, "build -p openledger")?;
-    let binary = cli_docs::debug_binary(repo)?;
+    let binary = cli_docs::built_binary(repo)?;
     let mut failed = Vec::new();
     for script in &scripts {
         let arguments = [script.to_string_lossy()];
