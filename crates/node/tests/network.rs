@@ -316,6 +316,12 @@ async fn bad_requests_are_refused(node: &Node, model: &str) {
     refused(node, garbled, 400, "invalid_json").await;
     refused(node, get("/v1/attributions/cmpl-unknown"), 404, "not_found").await;
     refused(node, get("/v1/datanets/99"), 404, "not_found").await;
+    // A name that another site made point here.
+    let mut rebound = get("/v1/models");
+    rebound
+        .headers_mut()
+        .insert("host", "evil.example:8080".parse().unwrap());
+    refused(node, rebound, 421, "unknown_host").await;
 }
 
 async fn answers_come_whole_and_in_pieces(node: &Node, model: &str) {

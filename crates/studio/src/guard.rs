@@ -9,6 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use openledger_node::api::is_local_host;
 
 /// No inline script or style, nothing from elsewhere, no framing, forms only to ourselves.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -62,7 +63,7 @@ pub async fn guard(State(host): State<Host>, request: Request, next: Next) -> Re
 fn refuse(host: Host, method: &Method, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let asked = text(header::HOST);
-    if host == Host::Local && !asked.is_some_and(is_local) {
+    if host == Host::Local && !asked.is_some_and(is_local_host) {
         return Some((
             StatusCode::MISDIRECTED_REQUEST,
             "this development node answers to localhost and IP addresses only\n",
@@ -82,19 +83,6 @@ fn refuse(host: Host, method: &Method, headers: &HeaderMap) -> Option<(StatusCod
         StatusCode::FORBIDDEN,
         "this form must be sent from its own page; programs use the API under /v1\n",
     ))
-}
-
-/// Whether a `Host` header names this machine or an address: `localhost:8080`, `[::1]:8080`.
-fn is_local(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => return rest.split(']').next().is_some_and(is_ip),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.ends_with(".localhost") || is_ip(name)
-}
-
-fn is_ip(text: &str) -> bool {
-    text.parse::<std::net::IpAddr>().is_ok()
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@ mod resources;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -67,6 +68,7 @@ pub fn router(node: Node) -> Router {
         .route("/v1/transactions/{hash}", get(r::transaction))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .merge(files)
+        .layer(axum::middleware::from_fn(known_host))
         .layer(cors())
         .with_state(node)
 }
@@ -80,6 +82,38 @@ pub async fn unknown_path(uri: axum::http::Uri) -> impl IntoResponse {
         param: None,
         code: "unknown_url",
     }
+}
+
+/// Whether a `Host` header names this machine or an address: `localhost:8080`, `[::1]:8080`.
+///
+/// A node that signs with its visitors' keys must not answer to a name that another site made
+/// point here (DNS rebinding).
+pub fn is_local_host(host: &str) -> bool {
+    let is_ip = |text: &str| text.parse::<std::net::IpAddr>().is_ok();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => return rest.split(']').next().is_some_and(is_ip),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.ends_with(".localhost") || is_ip(name)
+}
+
+/// Refuses requests for a name that is not this machine's.
+async fn known_host(request: Request, next: Next) -> Response {
+    let asked = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok());
+    if asked.is_none_or(is_local_host) {
+        return next.run(request).await;
+    }
+    ApiError {
+        status: StatusCode::MISDIRECTED_REQUEST,
+        message: "this development node answers to localhost and IP addresses only".into(),
+        kind: "invalid_request_error",
+        param: Some("host".into()),
+        code: "unknown_host",
+    }
+    .into_response()
 }
 
 /// Pages of other origins may read, and call completions with a key or a voucher of their own.
