@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use openledger_node::{LoopInput, LoopSpec, Node, NodeConfig};
 
 use crate::cli::DevArgs;
-use crate::progress::Bars;
+use crate::progress::{Bars, Spinner};
 use crate::table;
 
 /// How often a network that stays up settles what was answered since.
@@ -34,9 +34,11 @@ async fn serve(args: DevArgs) -> Result<()> {
     if !args.json {
         eprintln!("OpenLedger dev network in {}", data_dir.display());
     }
-    let node = node
-        .await
-        .with_context(|| format!("cannot start in {}", data_dir.display()))?;
+    let spinner =
+        (!args.json).then(|| Spinner::start("starting", "base model, chain and contracts"));
+    let node = node.await;
+    drop(spinner);
+    let node = node.with_context(|| format!("cannot start in {}", data_dir.display()))?;
     let outcome = with_node(&node, args).await;
     // Whatever happened, leave the stores closed in order.
     node.shutdown().await;
