@@ -74,7 +74,10 @@ check("a contract is deployed, called and estimated", () => {
 
 check("our events are there to be read", () => {
   const logs = json("logs", "--from-block", "0", "--to-block", "latest", "Claimed(address,uint64,uint128,uint128,address)");
-  assert.equal(logs.length, summary().settlement.claims, "one Claimed event a claim");
+  // Later epochs may have been claimed meanwhile; the second indexed field is the epoch.
+  const { epoch, claims } = summary().settlement;
+  const ofTheLoop = logs.filter((log) => Number(log.topics[2]) <= epoch);
+  assert.equal(ofTheLoop.length, claims, "one Claimed event a claim");
 });
 
 check("what is not built answers 'method not found'", () => {
