@@ -186,7 +186,7 @@ impl Choices {
         choice["index"] = index.into();
         choice["finish_reason"] = done.finish_reason.into();
         choice["logprobs"] = logprobs.into();
-        choice["attribution"] = self.stub(&self.ids[index], "pending");
+        choice["attribution"] = self.reference(&self.ids[index], "pending");
         choice
     }
 
@@ -221,25 +221,25 @@ impl Choices {
         }
     }
 
-    fn stub(&self, id: &str, status: &str) -> Value {
+    fn reference(&self, id: &str, status: &str) -> Value {
         let url = format!("{}/v1/attributions/{id}", self.node.http_url());
         json!({"id": id, "status": status, "url": url})
     }
 
-    /// The first choice's attribution: a stub, or the whole when it was asked for inline.
+    /// The first choice's attribution: where it is, or the whole when it was asked for inline.
     async fn attribution(&self) -> Value {
         let Some(id) = self.ids.first() else {
             return Value::Null;
         };
         let Some(top_k) = self.inline else {
-            return self.stub(id, "pending");
+            return self.reference(id, "pending");
         };
         match self.node.wait_for_attribution(id, INLINE_WAIT).await {
             Ok(Some(mut view)) => {
                 view.rows.truncate(top_k);
-                serde_json::to_value(view).unwrap_or_else(|_| self.stub(id, "ready"))
+                serde_json::to_value(view).unwrap_or_else(|_| self.reference(id, "ready"))
             }
-            _ => self.stub(id, "pending"),
+            _ => self.reference(id, "pending"),
         }
     }
 }

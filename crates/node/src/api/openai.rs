@@ -2,8 +2,8 @@
 //!
 //! What is added fits where clients keep it (measured with the real SDKs, see
 //! docs/api.md): the header `x-openledger-attribution` before the body, and a small `attribution`
-//! stub on the answer and on the usage chunk. The full report is a resource of its own, or inline
-//! when the request says `"attribution": {"mode": "inline"}`.
+//! reference on the answer and on the usage chunk. The full report is a resource of its own, or
+//! inline when the request says `"attribution": {"mode": "inline"}`.
 
 use std::collections::BTreeMap;
 
