@@ -160,6 +160,20 @@ check("contribute: a file is checked row by row, signed and anchored", async () 
   await close();
 });
 
+check("tune: a run is started, watched to its end, and leads to the chat", async () => {
+  const { page, problems, close } = await open(pages.tune);
+  await page.locator("input[name=preset][value=quick]").check();
+  await page.locator("#name").fill("tuned-in-a-browser");
+  await page.getByRole("button", { name: "Start tuning" }).click();
+  await page.waitForURL(/\/runs\/run-\d+$/);
+  await page.locator("main a[href^='/chat']").first().waitFor({ timeout: 120_000 });
+  assert.match(await page.locator("main").innerText(), /succeeded/);
+  assert.deepEqual(problems, []);
+  const { json } = await api("/v1/models");
+  assert.ok(json.data.some((model) => model.id === "tuned-in-a-browser" && model.parent));
+  await close();
+});
+
 check("explorer: a transaction of ours reads as a sentence", async () => {
   const { page, close } = await open(pages.transaction);
   const text = await page.locator("main").innerText();
