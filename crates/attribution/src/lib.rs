@@ -23,7 +23,7 @@
 //! use openledger_model::{Adapter, Base, Config, Example, LoraConfig, Target};
 //! # let config = Config {
 //! #     hidden: 32, layers: 1, heads: 4, kv_heads: 2, head_dim: 8, mlp: 64, vocab: 50, context: 64,
-//! #     rope_theta: 10_000.0, norm_eps: 1e-5, tie_embeddings: true, bos: Some(1), eos: vec![2],
+//! #     rope_theta: 10_000.0, norm_eps: 1e-5, tie_embeddings: true, bos: Some(1), eos: vec![2], features: Default::default(),
 //! # };
 //! let base = Base::random(config, 7);
 //! let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, targets: Target::ALL.to_vec() };

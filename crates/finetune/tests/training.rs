@@ -23,6 +23,7 @@ fn config() -> Config {
         tie_embeddings: true,
         bos: Some(0),
         eos: vec![1],
+        features: openledger_model::Features::default(),
     }
 }
 

@@ -58,6 +58,7 @@ fn main() -> Result<(), Error> {
                 tie_embeddings: true,
                 bos: Some(0),
                 eos: vec![1],
+                features: openledger_model::Features::default(),
             },
             1,
         ),

@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         tie_embeddings: false,
         bos: tokenizer.bos(),
         eos: tokenizer.eos().into_iter().collect(),
+        features: openledger_model::Features::default(),
     };
     let mut base = Base::random(config, 5);
     base.update(|weights| weights.iter_mut().for_each(|w| *w *= 3.0));

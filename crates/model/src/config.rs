@@ -36,6 +36,117 @@ pub struct Config {
     pub bos: Option<u32>,
     /// Tokens that end a text.
     pub eos: Vec<u32>,
+    /// What sets the architecture apart from plain Llama.
+    #[serde(default)]
+    pub features: Features,
+}
+
+/// A family of models, by its Hugging Face `model_type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// Llama 2 and 3, and everything that shares their files (`SmolLM2`, `TinyLlama`).
+    #[default]
+    Llama,
+    /// Mistral: a sliding window.
+    Mistral,
+    /// Qwen 2 and 2.5: biases on queries, keys and values.
+    Qwen2,
+    /// Qwen 3: norms on every query and key head.
+    Qwen3,
+    /// Gemma 2 text: soft-caps, alternating windows, four norms a block.
+    Gemma2,
+    /// Gemma 3 text: norms on queries and keys, two rotary bases.
+    Gemma3,
+    /// Phi-3: one fused matrix for queries, keys and values, one for gate and up.
+    Phi3,
+}
+
+/// Activation of the gated linear unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x * sigmoid(x)`.
+    #[default]
+    Silu,
+    /// The tanh approximation of the Gaussian error linear unit (Hendrycks and Gimpel 2016).
+    GeluTanh,
+}
+
+/// How rotary frequencies are stretched beyond the context they were trained for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RopeScaling {
+    /// Not at all.
+    #[default]
+    None,
+    /// Positions divided by a factor (Chen et al. 2023).
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Llama 3.1: low frequencies divided, high ones kept, those between blended.
+    Llama3 {
+        /// The divisor of low frequencies.
+        factor: f32,
+        /// Wavelengths above `original_context / low` are divided.
+        low: f32,
+        /// Wavelengths below `original_context / high` are kept.
+        high: f32,
+        /// Context of the first training.
+        original_context: usize,
+    },
+    /// `YaRN` (Peng et al. 2023): a ramp between dimensions, and hotter attention.
+    Yarn {
+        /// The divisor of low frequencies.
+        factor: f32,
+        /// Turns in the original context above which a dimension is kept.
+        beta_fast: f32,
+        /// Turns below which a dimension is divided.
+        beta_slow: f32,
+        /// Context of the first training.
+        original_context: usize,
+        /// Factor on cosine and sine; `None` means `0.1 ln(factor) + 1`.
+        attention_factor: Option<f32>,
+    },
+}
+
+/// Differences from plain Llama. The default is plain Llama.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Features {
+    /// The family, which names tensors and files.
+    pub architecture: Architecture,
+    /// Stretching of the rotary frequencies of layers without a window.
+    pub rope_scaling: RopeScaling,
+    /// Rotary base of layers with a window, where it differs (Gemma 3).
+    pub window_rope_theta: Option<f32>,
+    /// Positions a query sees, itself included, by layer; empty means that no layer has a window.
+    pub windows: Vec<Option<usize>>,
+    /// Biases on queries, keys and values.
+    pub qkv_bias: bool,
+    /// A norm over each query head and each key head, before rotation.
+    pub qk_norm: bool,
+    /// Norms after attention and after the gated unit too, before their residual sums.
+    pub post_norms: bool,
+    /// Factor on embeddings; `None` is 1.
+    pub embedding_scale: Option<f32>,
+    /// Factor on attention scores; `None` is `1 / sqrt(head_dim)`.
+    pub attention_scale: Option<f32>,
+    /// `cap * tanh(x / cap)` on attention scores.
+    pub attention_softcap: Option<f32>,
+    /// `cap * tanh(x / cap)` on logits.
+    pub logit_softcap: Option<f32>,
+    /// Activation of the gated unit.
+    pub activation: Activation,
+}
+
+impl Features {
+    /// Positions that a query of `layer` sees, itself included; `None` means all before it.
+    #[must_use]
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.windows.get(layer).copied().flatten()
+    }
 }
 
 impl Config {
@@ -102,6 +213,7 @@ impl Config {
             },
             bos: file.tokens("bos_token_id")?.first().copied(),
             eos: file.tokens("eos_token_id")?,
+            features: Features::default(),
         };
         config
             .check()

@@ -11,7 +11,7 @@
 //! # fn main() -> Result<(), openledger_model::Error> {
 //! let config = Config {
 //!     hidden: 32, layers: 2, heads: 4, kv_heads: 2, head_dim: 8, mlp: 64, vocab: 50, context: 64,
-//!     rope_theta: 10_000.0, norm_eps: 1e-5, tie_embeddings: true, bos: Some(1), eos: vec![2],
+//!     rope_theta: 10_000.0, norm_eps: 1e-5, tie_embeddings: true, bos: Some(1), eos: vec![2], features: Default::default(),
 //! };
 //! let base = Base::random(config, 7);
 //! let mut ws = Workspace::new();
@@ -43,7 +43,7 @@ mod workspace;
 
 pub use base::{Base, Slot, parameter_count};
 pub use cache::KvCache;
-pub use config::Config;
+pub use config::{Activation, Architecture, Config, Features, RopeScaling};
 pub use error::Error;
 pub use lora::{Adapter, LoraConfig, Target};
 pub use openledger_kernels::Isa;

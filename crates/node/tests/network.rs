@@ -91,6 +91,7 @@ fn tiny_base(dir: &Path) {
         tie_embeddings: true,
         bos: Some(0),
         eos: vec![1],
+        features: openledger_model::Features::default(),
     };
     Base::random(config, 7).save(dir, Dtype::F32).unwrap();
 }

@@ -39,6 +39,7 @@ impl Tuned {
             tie_embeddings: false,
             bos: Some(1),
             eos: vec![2],
+            features: openledger_model::Features::default(),
         };
         let base = Base::random(config, 7);
         let lora = LoraConfig {

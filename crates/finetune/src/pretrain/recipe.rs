@@ -189,6 +189,7 @@ impl PretrainRecipe {
             tie_embeddings: true,
             bos: Some(0),
             eos: vec![1],
+            features: openledger_model::Features::default(),
         }
     }
 

@@ -19,6 +19,7 @@ pub fn config(tied: bool) -> Config {
         tie_embeddings: tied,
         bos: Some(1),
         eos: vec![2],
+        features: openledger_model::Features::default(),
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn config() -> Config {
         tie_embeddings: true,
         bos: Some(0),
         eos: vec![1],
+        features: openledger_model::Features::default(),
     }
 }
 
