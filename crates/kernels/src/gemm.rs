@@ -83,6 +83,15 @@ impl<'a> Rhs<'a> {
         }
     }
 
+    /// The operand from column `j` on, a multiple of 32.
+    pub(crate) fn skip(self, j: usize) -> Self {
+        debug_assert!(j.is_multiple_of(PANEL), "inside a panel");
+        Self {
+            data: &self.data[j / PANEL * self.panel..],
+            ..self
+        }
+    }
+
     fn offset(&self, p: usize, j: usize) -> usize {
         p * self.row + (j / PANEL) * self.panel + j % PANEL
     }

@@ -7,7 +7,7 @@
 //!
 //! - a matrix product element is one chain of fused multiply-adds over `k` in increasing order;
 //! - a row reduction uses sixteen lanes and one fixed tree ([`rows`]);
-//! - `exp`, `ln`, `sin` and `cos` are our own polynomials ([`math`]), because libraries differ;
+//! - `exp`, `tanh`, `ln`, `sin` and `cos` are our own polynomials ([`math`]), because libraries differ;
 //! - division and square root are the IEEE operations, which are correctly rounded everywhere.
 //!
 //! All kernels are methods of [`Isa`], a token that proves the instruction set is present.
@@ -41,8 +41,9 @@ pub mod rope;
 pub mod rows;
 mod simd;
 
-pub use attention::{AttentionBackward, AttentionForward};
+pub use attention::{AttentionBackward, AttentionForward, Scores};
 pub use buffer::Buffer;
 pub use gemm::{Lhs, PANEL, Packed, Rhs, Store};
 pub use isa::Isa;
+pub use pointwise::Activation;
 pub use rope::RopeTable;

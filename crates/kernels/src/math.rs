@@ -1,6 +1,7 @@
 //! Elementary functions as fixed polynomials, so every machine computes the same bits.
 //!
-//! The coefficients of [`exp`] are those of the Cephes library (S. Moshier, `expf`); the `f64`
+//! The coefficients of [`exp`] and [`tanh`] are those of the Cephes library (S. Moshier, `expf`,
+//! `tanhf`); the `f64`
 //! functions are Taylor and `atanh` series after Cody and Waite's argument reduction.
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -33,6 +34,25 @@ pub fn exp(x: f32) -> f32 {
 #[must_use]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
+}
+
+/// Hyperbolic tangent in `f32`, within 2e-7 of the real one relatively; odd, NaN stays NaN.
+///
+/// Both branches are computed, so that loops over it vectorise.
+#[inline(always)]
+#[must_use]
+pub fn tanh(x: f32) -> f32 {
+    let size = x.abs();
+    let z = x * x;
+    let p = -5.704_988_7e-3_f32;
+    let p = p.mul_add(z, 2.063_908_8e-2);
+    let p = p.mul_add(z, -5.373_971_5e-2);
+    let p = p.mul_add(z, 1.333_144_2e-1);
+    let p = p.mul_add(z, -3.333_328e-1);
+    let near = (p * z).mul_add(size, size);
+    let far = 1.0 - 2.0 / (exp(2.0 * size) + 1.0);
+    let y = if size < 0.625 { near } else { far };
+    y.copysign(x)
 }
 
 /// Natural logarithm in `f64` of a positive, normal number; relative error below 1e-15.
@@ -116,6 +136,19 @@ mod tests {
         }
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(f32::NEG_INFINITY) > 0.0);
+    }
+
+    #[test]
+    fn tanh_is_close_to_the_real_one() {
+        for i in -20_000..20_000 {
+            let x = i as f32 / 1000.0;
+            let want = f64::from(x).tanh();
+            let error = (f64::from(tanh(x)) - want).abs() / want.abs().max(1e-30);
+            assert!(error < 2e-7, "tanh({x}) is off by {error:e}");
+            assert_eq!(tanh(-x).to_bits(), (-tanh(x)).to_bits(), "tanh is odd");
+        }
+        assert_eq!((tanh(1e30), tanh(f32::NEG_INFINITY)), (1.0, -1.0));
+        assert!(tanh(f32::NAN).is_nan());
     }
 
     #[test]

@@ -160,3 +160,60 @@ kernel! {
         }
     }
 }
+
+kernel! {
+    /// `rms_norm` of single heads, in place (Qwen 3, Gemma 3): the first `heads` heads of each
+    /// row of `x` (rows `stride` apart) are rows of their own, as wide as `weight`. `inverse`
+    /// takes `[rows, heads]`.
+    ///
+    /// # Panics
+    /// When `x` or `inverse` is too short.
+    pub fn rms_norm_heads(
+        x: &mut [f32], stride: usize, rows: usize, heads: usize, weight: &[f32], eps: f32,
+        inverse: &mut [f32],
+    ) {
+        let width = weight.len();
+        for row in 0..rows {
+            for head in 0..heads {
+                let x = &mut x[row * stride + head * width..][..width];
+                let scale = 1.0 / (dot(x, x) / width as f32 + eps).sqrt();
+                inverse[row * heads + head] = scale;
+                for i in 0..width {
+                    x[i] = (x[i] * scale) * weight[i];
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Backward of `rms_norm_heads`, in place on `d` (laid out as the forward's `x`): from the
+    /// gradient of the output to that of the input, given the input `x` (rows `x_stride` apart)
+    /// and its `inverse`. Adds to `dw`, rows in order and in each its heads, unless it is empty.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn rms_norm_heads_backward(
+        d: &mut [f32], stride: usize, x: &[f32], x_stride: usize, rows: usize, heads: usize,
+        weight: &[f32], inverse: &[f32], dw: &mut [f32],
+    ) {
+        let width = weight.len();
+        for row in 0..rows {
+            for head in 0..heads {
+                let x = &x[row * x_stride + head * width..][..width];
+                let d = &mut d[row * stride + head * width..][..width];
+                let inverse = inverse[row * heads + head];
+                if !dw.is_empty() {
+                    let dw = &mut dw[..width];
+                    for i in 0..width {
+                        dw[i] = d[i].mul_add(x[i] * inverse, dw[i]);
+                    }
+                }
+                let k = weighted_dot(d, weight, x) * (inverse * inverse) / width as f32;
+                for i in 0..width {
+                    d[i] = inverse * (-x[i]).mul_add(k, d[i] * weight[i]);
+                }
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! New tokens of many sequences through the model at once, each with its own adapter.
 
-use openledger_kernels::{AttentionForward, Buffer, Isa, Lhs, Store};
+use openledger_kernels::{AttentionForward, Buffer, Isa, Lhs, Scores, Store};
 
 use crate::block::{self, Segment};
 use crate::train::check_tokens;
@@ -218,6 +218,7 @@ fn attend(
                 value_stride,
                 visible: held + 1,
                 grow: 0,
+                scores: Scores::plain(hd),
             };
             if rows == 1 {
                 // The heads of a group see the same positions: one product serves them all.

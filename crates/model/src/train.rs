@@ -1,7 +1,7 @@
 //! Loss and hand-written gradients of one example.
 
 use openledger_kernels::{
-    AttentionBackward, AttentionForward, Buffer, Isa, Lhs, Packed, Rhs, Store,
+    AttentionBackward, AttentionForward, Buffer, Isa, Lhs, Packed, Rhs, Scores, Store,
 };
 
 use crate::base::{self, Base, BlockAt};
@@ -244,6 +244,7 @@ fn attend(
                 value_stride: stride,
                 visible: 1,
                 grow: 1,
+                scores: Scores::plain(hd),
             };
             isa.attention(&job, &mut attended[head * hd..], c.q_width(), scratch);
         }
@@ -535,6 +536,7 @@ impl Pass<'_, '_> {
                     head_dim: hd,
                     keys,
                     values,
+                    scores: Scores::plain(hd),
                 };
                 let d_out = &d_attended[head * hd..];
                 self.isa
