@@ -166,9 +166,22 @@ impl Packed {
     /// The whole operand.
     #[must_use]
     pub fn rhs(&self) -> Rhs<'_> {
+        self.from_column(0)
+    }
+
+    /// The operand without the columns before `first`, a multiple of [`PANEL`].
+    ///
+    /// # Panics
+    /// When `first` is no such multiple or outside the operand.
+    #[must_use]
+    pub fn from_column(&self, first: usize) -> Rhs<'_> {
+        assert!(
+            first.is_multiple_of(PANEL),
+            "column {first} is inside a panel"
+        );
         let width = self.width();
         Rhs {
-            data: &self.data,
+            data: &self.data[first / width * width * self.k..],
             row: width,
             panel: (self.k * width).max(PANEL),
         }

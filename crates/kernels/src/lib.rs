@@ -40,6 +40,7 @@ pub mod pointwise;
 pub mod rope;
 pub mod rows;
 mod simd;
+pub mod weight;
 
 pub use attention::{AttentionBackward, AttentionForward, Scores};
 pub use buffer::Buffer;
@@ -47,3 +48,4 @@ pub use gemm::{Lhs, PANEL, Packed, Rhs, Store};
 pub use isa::Isa;
 pub use pointwise::Activation;
 pub use rope::RopeTable;
+pub use weight::{Format, Weight};

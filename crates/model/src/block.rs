@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 
-use openledger_kernels::{Buffer, Isa, Lhs, Packed, Store};
+use openledger_kernels::{Buffer, Isa, Store};
+use rayon::prelude::*;
 
-use crate::base::{Base, BlockAt};
+use crate::arithmetic::Arithmetic;
+use crate::base::Base;
 use crate::lora::{Adapter, Group};
-use crate::workspace::Activations;
+use crate::workspace::{Activations, Scratch};
 
 /// Consecutive rows that use one adapter.
 #[derive(Clone, Debug)]
@@ -18,109 +20,154 @@ pub(crate) struct Segment<'a> {
     pub(crate) adapter: Option<&'a Adapter>,
 }
 
-/// One product's input, weight and adapters.
-struct Linear<'a> {
-    isa: Isa,
-    layer: usize,
-    group: Group,
-    weight: &'a Packed,
-    x: &'a [f32],
-    rows: usize,
-    segments: &'a [Segment<'a>],
+/// Rows of several sequences on their way through the blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a> {
+    pub(crate) isa: Isa,
+    /// Threads of the current pool that products may use.
+    pub(crate) threads: usize,
+    pub(crate) count: usize,
+    pub(crate) segments: &'a [Segment<'a>],
 }
 
-impl Linear<'_> {
-    /// `inner` keeps the adapter's inner activations of the last segment, which is all rows when
-    /// gradients are wanted.
-    fn run(&self, y: &mut [f32], store: Store, inner: &mut Buffer) {
-        let (isa, k, n) = (self.isa, self.weight.depth(), self.weight.columns());
-        isa.gemm(
-            self.rows,
-            n,
-            k,
-            Lhs::rows(self.x, k),
-            self.weight.rhs(),
-            y,
-            n,
-            store,
-        );
+/// Fewer rows than this are not worth another thread.
+const ROWS_PER_THREAD: usize = 32;
+
+/// Columns of a panel: where a product may be cut.
+const PANEL: usize = openledger_kernels::PANEL;
+
+/// `y [m, outputs]` is or gains `x W^T`, over `threads` threads of the current pool: many rows are
+/// split by rows, few by outputs so that each weight is read once. No split changes a bit.
+pub(crate) fn project<A: Arithmetic>(
+    isa: Isa,
+    threads: usize,
+    m: usize,
+    x: &[f32],
+    matrix: &A::Matrix,
+    y: &mut [f32],
+    store: Store,
+) {
+    let (n, k) = A::shape(matrix);
+    let (x, y) = (&x[..m * k], &mut y[..m * n]);
+    if threads == 1 || n < 2 * PANEL {
+        A::project(isa, m, x, k, matrix, 0..n, y, n, store);
+    } else if m >= threads * ROWS_PER_THREAD {
+        let rows = m.div_ceil(threads);
+        y.par_chunks_mut(rows * n)
+            .zip(x.par_chunks(rows * k))
+            .for_each(|(y, x)| A::project(isa, x.len() / k, x, k, matrix, 0..n, y, n, store));
+    } else {
+        let width = n.div_ceil(threads).next_multiple_of(PANEL);
+        let parts: Vec<Vec<f32>> = (0..n.div_ceil(width))
+            .into_par_iter()
+            .map(|part| {
+                let outputs = part * width..n.min((part + 1) * width);
+                let mut own = vec![0.0; m * outputs.len()];
+                if store == Store::Accumulate {
+                    for (own, y) in own.chunks_exact_mut(outputs.len()).zip(y.chunks_exact(n)) {
+                        own.copy_from_slice(&y[outputs.clone()]);
+                    }
+                }
+                let stride = outputs.len();
+                A::project(isa, m, x, k, matrix, outputs, &mut own, stride, store);
+                own
+            })
+            .collect();
+        for (part, own) in parts.iter().enumerate() {
+            let first = part * width;
+            let stride = own.len() / m;
+            for (own, y) in own.chunks_exact(stride).zip(y.chunks_exact_mut(n)) {
+                y[first..first + stride].copy_from_slice(own);
+            }
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// A linear with its adapters. `inner` keeps the adapter's inner activations of the last
+    /// segment, which is all rows when gradients are wanted.
+    fn linear<A: Arithmetic>(
+        &self,
+        (layer, group): (usize, Group),
+        x: &[f32],
+        matrix: &A::Matrix,
+        y: &mut [f32],
+        store: Store,
+        inner: &mut Buffer,
+    ) {
+        project::<A>(self.isa, self.threads, self.count, x, matrix, y, store);
+        let (n, k) = A::shape(matrix);
         for segment in self.segments {
             let Some(adapter) = segment.adapter else {
                 continue;
             };
             let Range { start, end } = segment.rows;
             let rows = end - start;
-            adapter.forward(
-                isa,
-                (self.layer, self.group),
+            adapter.forward::<A>(
+                self.isa,
+                (layer, group),
                 rows,
-                &self.x[start * k..],
+                &x[start * k..],
                 (&mut y[start * n..], n),
-                inner.first(rows * adapter.inner_width(self.group)),
+                inner.first(rows * adapter.inner_width(group)),
             );
         }
     }
-}
 
-/// Runs block `layer` from `input [rows, hidden]` to `output`; `attend` turns the raw
-/// `qkv` rows (to be rotated in place) into the attended rows.
-#[allow(clippy::too_many_arguments, reason = "one block's tensors")]
-pub(crate) fn forward(
-    isa: Isa,
-    base: &Base,
-    layer: usize,
-    rows: usize,
-    segments: &[Segment<'_>],
-    input: &[f32],
-    acts: &mut Activations,
-    output: &mut [f32],
-    attend: impl FnOnce(&mut [f32], &mut [f32]),
-) {
-    let c = &base.config;
-    let (at, packed) = (BlockAt::new(c, layer), base.packed(layer));
-    let linear = |group, weight, x| Linear {
-        isa,
-        layer,
-        group,
-        weight,
-        x,
-        rows,
-        segments,
-    };
-    let Activations {
-        norm1,
-        inverse1,
-        qkv,
-        attended,
-        middle,
-        norm2,
-        inverse2,
-        gate_up,
-        gated,
-        inner: [inner_qkv, inner_o, inner_gate_up, inner_down],
-    } = acts;
+    /// Runs block `layer` from `input [count, hidden]` to `output`; `attend` turns the raw `qkv`
+    /// rows (to be rotated in place) into the attended rows.
+    pub(crate) fn forward<A: Arithmetic>(
+        &self,
+        base: &Base<A>,
+        layer: usize,
+        input: &[f32],
+        acts: &mut Activations,
+        scratch: &mut Scratch,
+        output: &mut [f32],
+        attend: impl FnOnce(&mut [f32], &mut [f32]),
+    ) {
+        let (c, isa, block) = (&base.config, self.isa, base.block(layer));
+        acts.resize(c, self.count);
+        scratch.resize(c, self.count);
+        let Activations {
+            inverse1,
+            qkv,
+            attended,
+            middle,
+            inverse2,
+            gate_up,
+            inner: [inner_qkv, inner_o, inner_gate_up, inner_down],
+        } = acts;
+        let Scratch { norm, gated } = scratch;
 
-    isa.rms_norm(
-        input,
-        base.slice(at.norm1, c.hidden),
-        c.norm_eps,
-        norm1,
-        inverse1,
-    );
-    linear(Group::Attention, &packed.qkv, norm1).run(qkv, Store::Overwrite, inner_qkv);
-    attend(qkv, attended);
-    middle.copy_from_slice(input);
-    linear(Group::Output, &packed.o, attended).run(middle, Store::Accumulate, inner_o);
+        isa.rms_norm(input, &block.norm1, c.norm_eps, norm, inverse1);
+        let at = (layer, Group::Attention);
+        self.linear::<A>(at, norm, &block.qkv, qkv, Store::Overwrite, inner_qkv);
+        attend(qkv, attended);
+        middle.copy_from_slice(input);
+        let at = (layer, Group::Output);
+        self.linear::<A>(at, attended, &block.o, middle, Store::Accumulate, inner_o);
 
-    isa.rms_norm(
-        middle,
-        base.slice(at.norm2, c.hidden),
-        c.norm_eps,
-        norm2,
-        inverse2,
-    );
-    linear(Group::Gated, &packed.gate_up, norm2).run(gate_up, Store::Overwrite, inner_gate_up);
-    isa.silu_gate(gate_up, c.mlp, gated);
-    output.copy_from_slice(middle);
-    linear(Group::Down, &packed.down, gated).run(output, Store::Accumulate, inner_down);
+        isa.rms_norm(middle, &block.norm2, c.norm_eps, norm, inverse2);
+        let at = (layer, Group::Gated);
+        self.linear::<A>(
+            at,
+            norm,
+            &block.gate_up,
+            gate_up,
+            Store::Overwrite,
+            inner_gate_up,
+        );
+        isa.silu_gate(gate_up, c.mlp, gated);
+        output.copy_from_slice(middle);
+        let at = (layer, Group::Down);
+        self.linear::<A>(
+            at,
+            gated,
+            &block.down,
+            output,
+            Store::Accumulate,
+            inner_down,
+        );
+    }
 }

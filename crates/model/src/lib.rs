@@ -3,8 +3,8 @@
 //! One definition of the Llama architecture serves three uses: pre-training
 //! ([`full_gradients`]), tuning and attribution, which both need the gradient of single examples
 //! ([`lora_gradients`]), and serving, where every sequence of a batch has its own adapter
-//! ([`step`]). All of it runs in the `exact` arithmetic mode of [`openledger_kernels`]: the same
-//! bits for any thread count, batch composition and instruction set.
+//! ([`step`]). All of it is generic over the [`arithmetic`] mode, a type: [`Exact`], with the same
+//! bits for any thread count, batch composition and instruction set, or [`Fast`].
 //!
 //! ```
 //! use openledger_model::{Base, Config, KvCache, Lane, Workspace, step};
@@ -24,6 +24,8 @@
 //! # }
 //! ```
 
+pub mod arithmetic;
+mod attention;
 mod base;
 mod block;
 mod cache;
@@ -41,15 +43,19 @@ mod tokenizer;
 mod train;
 mod workspace;
 
-pub use base::{Base, Slot, parameter_count};
+pub use arithmetic::{Arithmetic, Exact, Fast};
+pub use base::{Base, Slot, parameter_count, random_params};
 pub use cache::KvCache;
 pub use config::{Activation, Architecture, Config, Features, RopeScaling};
 pub use error::Error;
 pub use lora::{Adapter, LoraConfig, Target};
-pub use openledger_kernels::Isa;
+pub use openledger_kernels::{Format, Isa};
 pub use sample::{Choice, Sampler, SamplingConfig, log_probability, surprisal_millibits, top};
 pub use step::{Lane, LaneOutput, step};
 pub use tensors::Dtype;
 pub use tokenizer::{Decoder, Tokenizer};
-pub use train::{Example, Loss, full_gradients, lora_gradients, loss};
+pub use train::{
+    Example, Gradients, Loss, full_gradients, full_gradients_pack, lora_gradients,
+    lora_gradients_pack, loss,
+};
 pub use workspace::Workspace;

@@ -2,9 +2,10 @@
 
 use std::sync::OnceLock;
 
-use openledger_kernels::{Isa, Lhs, Packed, Rhs, Store};
+use openledger_kernels::{Isa, Lhs, Rhs, Store};
 use serde::{Deserialize, Serialize};
 
+use crate::arithmetic::{Arithmetic, Exact, Fast};
 use crate::base::Slot;
 use crate::random;
 use crate::{Config, Error};
@@ -218,15 +219,17 @@ pub struct Adapter {
     pub(crate) rs_lora: bool,
     layout: BlockLayout,
     params: Vec<f32>,
-    /// One entry per group of every block.
-    packed: OnceLock<Vec<PackedGroup>>,
+    /// The matrices as each arithmetic mode multiplies with them, one entry per group of every
+    /// block; made when first used.
+    pub(crate) exact: OnceLock<Vec<PackedGroup<Exact>>>,
+    pub(crate) fast: OnceLock<Vec<PackedGroup<Fast>>>,
 }
 
-/// Packed transposes for the forward direction.
+/// A group's matrices: all `A` as one, and each `B`.
 #[derive(Clone, Debug)]
-struct PackedGroup {
-    a: Packed,
-    b: Vec<Packed>,
+pub struct PackedGroup<A: Arithmetic> {
+    a: A::Matrix,
+    b: Vec<A::Matrix>,
 }
 
 impl Adapter {
@@ -267,7 +270,8 @@ impl Adapter {
             rs_lora,
             layout,
             params,
-            packed: OnceLock::new(),
+            exact: OnceLock::new(),
+            fast: OnceLock::new(),
         })
     }
 
@@ -287,7 +291,8 @@ impl Adapter {
 
     /// The flat parameters, to change.
     pub fn params_mut(&mut self) -> &mut [f32] {
-        self.packed = OnceLock::new();
+        self.exact = OnceLock::new();
+        self.fast = OnceLock::new();
         &mut self.params
     }
 
@@ -340,18 +345,25 @@ impl Adapter {
         }
     }
 
-    fn packed(&self, layer: usize, group: Group) -> &PackedGroup {
-        let all = self.packed.get_or_init(|| {
-            let rank = self.config.rank;
+    fn packed<A: Arithmetic>(&self, layer: usize, group: Group) -> &PackedGroup<A> {
+        let all = A::packed(self).get_or_init(|| {
+            let (rank, format) = (self.config.rank, A::FINEST);
             let blocks = self.params.chunks_exact(self.layout.size);
             blocks
                 .flat_map(|block| self.layout.groups.iter().map(move |group| (block, group)))
                 .map(|(block, group)| PackedGroup {
-                    a: Packed::transpose_of(&block[group.a..], group.rows, group.input),
+                    a: A::matrix(
+                        format,
+                        &block[group.a..][..group.rows * group.input],
+                        group.rows,
+                        group.input,
+                    ),
                     b: group
                         .members
                         .iter()
-                        .map(|m| Packed::transpose_of(&block[m.b..], m.output, rank))
+                        .map(|m| {
+                            A::matrix(format, &block[m.b..][..m.output * rank], m.output, rank)
+                        })
                         .collect(),
                 })
                 .collect()
@@ -366,7 +378,7 @@ impl Adapter {
 
     /// Adds `B (s A x)` to the group's outputs `y`, continuing their chains, and leaves `s A x`
     /// of all targets in `inner [rows, inner_width]`.
-    pub(crate) fn forward(
+    pub(crate) fn forward<A: Arithmetic>(
         &self,
         isa: Isa,
         (layer, group): (usize, Group),
@@ -379,29 +391,31 @@ impl Adapter {
         if at.members.is_empty() {
             return;
         }
-        let (packed, width) = (self.packed(layer, group), at.rows);
+        let (packed, width) = (self.packed::<A>(layer, group), at.rows);
         let inner = &mut inner[..rows * width];
-        let x = Lhs::rows(x, at.input);
-        isa.gemm(
+        let a = &packed.a;
+        A::project(
+            isa,
             rows,
-            width,
-            at.input,
             x,
-            packed.a.rhs(),
+            at.input,
+            a,
+            0..width,
             inner,
             width,
             Store::Overwrite,
         );
         isa.scale(inner, self.scale());
         for (index, (member, b)) in at.members.iter().zip(&packed.b).enumerate() {
-            let inner = Lhs::rows(&inner[index * rank..], width);
-            let y = &mut y[member.column..];
-            isa.gemm(
+            let inner = &inner[index * rank..];
+            let (y, outputs) = (&mut y[member.column..], 0..member.output);
+            A::project(
+                isa,
                 rows,
-                member.output,
-                rank,
                 inner,
-                b.rhs(),
+                width,
+                b,
+                outputs,
                 y,
                 stride,
                 Store::Accumulate,
@@ -409,9 +423,48 @@ impl Adapter {
         }
     }
 
-    /// Gradients of a group from `dy` and what the forward saved; adds to `dx` if given.
+    /// Takes a group's gradient `dy` back to what the forward saved as `inner`: overwrites
+    /// `d_inner [rows, inner_width]`, and adds to `dx` if given.
+    pub(crate) fn backward<A: Arithmetic>(
+        &self,
+        isa: Isa,
+        (layer, group): (usize, Group),
+        rows: usize,
+        (dy, stride): (&[f32], usize),
+        dx: Option<&mut [f32]>,
+        d_inner: &mut [f32],
+    ) {
+        let (at, rank) = (&self.layout.groups[group as usize], self.config.rank);
+        if at.members.is_empty() {
+            return;
+        }
+        let (packed, width) = (self.packed::<A>(layer, group), at.rows);
+        let d_inner = &mut d_inner[..rows * width];
+        for (index, (member, b)) in at.members.iter().zip(&packed.b).enumerate() {
+            let dy = &dy[member.column..];
+            let d_inner = &mut d_inner[index * rank..];
+            A::project_back(isa, rows, dy, stride, b, d_inner, width, Store::Overwrite);
+        }
+        isa.scale(d_inner, self.scale());
+        if let Some(dx) = dx {
+            let a = &packed.a;
+            A::project_back(
+                isa,
+                rows,
+                d_inner,
+                width,
+                a,
+                dx,
+                at.input,
+                Store::Accumulate,
+            );
+        }
+    }
+
+    /// Adds the gradients of a group's matrices over `rows` rows to `grads`, the adapter's whole
+    /// flat vector: `dB += dy^T inner`, `dA += d_inner^T x`.
     #[allow(clippy::too_many_arguments, reason = "one group's tensors")]
-    pub(crate) fn backward(
+    pub(crate) fn gradients<A: Arithmetic>(
         &self,
         isa: Isa,
         (layer, group): (usize, Group),
@@ -419,65 +472,25 @@ impl Adapter {
         x: &[f32],
         inner: &[f32],
         (dy, stride): (&[f32], usize),
-        dx: Option<&mut [f32]>,
+        d_inner: &[f32],
         grads: &mut [f32],
-        d_inner: &mut [f32],
     ) {
         let (at, rank) = (&self.layout.groups[group as usize], self.config.rank);
         if at.members.is_empty() {
             return;
         }
-        let block = layer * self.layout.size..(layer + 1) * self.layout.size;
-        let (params, grads) = (&self.params[block.clone()], &mut grads[block]);
-        let (width, input) = (at.rows, at.input);
-        let d_inner = &mut d_inner[..rows * width];
+        let grads = &mut grads[layer * self.layout.size..(layer + 1) * self.layout.size];
+        let (width, input, add) = (at.rows, at.input, Store::Accumulate);
         for (index, member) in at.members.iter().enumerate() {
-            let (column, size) = (index * rank, member.output * rank);
-            let dy = &dy[member.column..];
-            isa.gemm(
-                member.output,
-                rank,
-                rows,
-                Lhs::transposed(dy, stride),
-                Rhs::rows(&inner[column..], width),
-                &mut grads[member.b..member.b + size],
-                rank,
-                Store::Overwrite,
-            );
-            isa.gemm(
-                rows,
-                rank,
-                member.output,
-                Lhs::rows(dy, stride),
-                Rhs::rows(&params[member.b..member.b + size], rank),
-                &mut d_inner[column..],
-                width,
-                Store::Overwrite,
-            );
+            let (m, size) = (member.output, member.output * rank);
+            let dy = Lhs::transposed(&dy[member.column..], stride);
+            let inner = Rhs::rows(&inner[index * rank..], width);
+            let grads = &mut grads[member.b..member.b + size];
+            A::product(isa, m, rank, rows, dy, inner, grads, rank, add);
         }
-        isa.scale(d_inner, self.scale());
-        let a = at.a..at.a + width * input;
-        isa.gemm(
-            width,
-            input,
-            rows,
-            Lhs::transposed(d_inner, width),
-            Rhs::rows(x, input),
-            &mut grads[a.clone()],
-            input,
-            Store::Overwrite,
-        );
-        if let Some(dx) = dx {
-            isa.gemm(
-                rows,
-                input,
-                width,
-                Lhs::rows(d_inner, width),
-                Rhs::rows(&params[a], input),
-                dx,
-                input,
-                Store::Accumulate,
-            );
-        }
+        let d_inner = Lhs::transposed(d_inner, width);
+        let grads = &mut grads[at.a..at.a + width * input];
+        let x = Rhs::rows(x, input);
+        A::product(isa, width, input, rows, d_inner, x, grads, input, add);
     }
 }

@@ -1,11 +1,12 @@
 //! New tokens of many sequences through the model at once, each with its own adapter.
 
-use openledger_kernels::{AttentionForward, Buffer, Isa, Lhs, Scores, Store};
+use openledger_kernels::{AttentionForward, Buffer, Isa, Scores, Store};
 
-use crate::block::{self, Segment};
+use crate::arithmetic::Arithmetic;
+use crate::block::{self, Rows, Segment};
 use crate::train::check_tokens;
 use crate::workspace::{Activations, Workspace};
-use crate::{Adapter, Base, Error, KvCache};
+use crate::{Adapter, Base, Config, Error, KvCache};
 
 /// One sequence's share of a step.
 #[derive(Debug)]
@@ -40,20 +41,19 @@ pub struct LaneOutput {
 /// # Errors
 /// When a lane has no new token, an unknown token, no room, or a cache or adapter of another
 /// shape; names the lane or both shapes. No lane is advanced then.
-pub fn step(
-    base: &Base,
+pub fn step<A: Arithmetic>(
+    base: &Base<A>,
     lanes: &mut [Lane<'_>],
     ws: &mut Workspace,
 ) -> Result<Vec<LaneOutput>, Error> {
     for (index, lane) in lanes.iter().enumerate() {
-        check(base, index, lane)?;
+        check(&base.config, index, lane)?;
     }
     let rows: usize = lanes.iter().map(|lane| lane.tokens.len()).sum();
-    let parts = (rows / ROWS_PER_THREAD)
-        .min(rayon::current_num_threads())
-        .min(lanes.len());
+    let threads = rayon::current_num_threads();
+    let parts = (rows / ROWS_PER_THREAD).min(threads).min(lanes.len());
     if parts <= 1 {
-        return Ok(run(base, lanes, ws));
+        return Ok(run(base, lanes, threads, ws));
     }
     let isa = ws.isa;
     ws.others.resize_with(parts, || Workspace::with_isa(isa));
@@ -66,7 +66,7 @@ pub fn step(
             let (own, others) = rest.split_at_mut(count);
             rest = others;
             left -= taken;
-            scope.spawn(move |_| *out = run(base, own, ws));
+            scope.spawn(move |_| *out = run(base, own, 1, ws));
         }
     });
     Ok(outputs.into_iter().flatten().collect())
@@ -88,8 +88,7 @@ fn share(lanes: &[Lane<'_>], fair: usize, parts: usize) -> (usize, usize) {
     (count, rows)
 }
 
-fn check(base: &Base, index: usize, lane: &Lane<'_>) -> Result<(), Error> {
-    let c = &base.config;
+fn check(c: &Config, index: usize, lane: &Lane<'_>) -> Result<(), Error> {
     if lane.tokens.is_empty() {
         return Err(Error::EmptyLane { lane: index });
     }
@@ -99,7 +98,12 @@ fn check(base: &Base, index: usize, lane: &Lane<'_>) -> Result<(), Error> {
 }
 
 /// One thread's lanes, all checked.
-fn run(base: &Base, lanes: &mut [Lane<'_>], ws: &mut Workspace) -> Vec<LaneOutput> {
+fn run<A: Arithmetic>(
+    base: &Base<A>,
+    lanes: &mut [Lane<'_>],
+    threads: usize,
+    ws: &mut Workspace,
+) -> Vec<LaneOutput> {
     let c = &base.config;
     let mut tokens = Vec::new();
     let mut segments = Vec::with_capacity(lanes.len());
@@ -116,11 +120,17 @@ fn run(base: &Base, lanes: &mut [Lane<'_>], ws: &mut Workspace) -> Vec<LaneOutpu
     }
     let runs = merge(&segments);
 
-    let (isa, rows) = (ws.isa, tokens.len());
+    let rows = Rows {
+        isa: ws.isa,
+        threads,
+        count: tokens.len(),
+        segments: &runs,
+    };
     let Workspace {
         stream,
         blocks,
-        attention,
+        scratch,
+        scores,
         ..
     } = ws;
     stream.resize_with(stream.len().max(2), Buffer::default);
@@ -128,29 +138,30 @@ fn run(base: &Base, lanes: &mut [Lane<'_>], ws: &mut Workspace) -> Vec<LaneOutpu
     let [input, output, ..] = stream.as_mut_slice() else {
         unreachable!("the stream was just made two buffers long")
     };
-    input.resize(rows * c.hidden);
-    output.resize(rows * c.hidden);
-    isa.gather(base.embedding(), c.hidden, &tokens, input);
-    let acts = &mut blocks[0];
-    acts.resize(c, rows);
+    input.resize(rows.count * c.hidden);
+    output.resize(rows.count * c.hidden);
+    base.embed(&tokens, input);
     for layer in 0..c.layers {
-        block::forward(
-            isa,
+        let acts = &mut blocks[0];
+        rows.forward(
             base,
             layer,
-            rows,
-            &runs,
             input,
             acts,
+            scratch,
             output,
-            |qkv, attended| attend(isa, base, layer, lanes, &segments, qkv, attended, attention),
+            |qkv, attended| {
+                attend(
+                    rows.isa, base, layer, lanes, &segments, qkv, attended, scores,
+                );
+            },
         );
         std::mem::swap(input, output);
     }
     for lane in lanes.iter_mut() {
         lane.cache.advance(lane.tokens.len());
     }
-    project(base, lanes, &segments, ws)
+    project(base, lanes, &segments, threads, ws)
 }
 
 /// Joins neighbours with the same adapter, so that its products run over all their rows.
@@ -177,9 +188,9 @@ fn merge<'a>(segments: &[Segment<'a>]) -> Vec<Segment<'a>> {
     clippy::too_many_arguments,
     reason = "one layer's attention over all lanes"
 )]
-fn attend(
+fn attend<A: Arithmetic>(
     isa: Isa,
-    base: &Base,
+    base: &Base<A>,
     layer: usize,
     lanes: &mut [Lane<'_>],
     segments: &[Segment<'_>],
@@ -241,10 +252,11 @@ fn attend(
 }
 
 /// Final norm and logits of the rows that lanes asked for.
-fn project(
-    base: &Base,
+fn project<A: Arithmetic>(
+    base: &Base<A>,
     lanes: &[Lane<'_>],
     segments: &[Segment<'_>],
+    threads: usize,
     ws: &mut Workspace,
 ) -> Vec<LaneOutput> {
     let (c, isa) = (&base.config, ws.isa);
@@ -276,17 +288,8 @@ fn project(
         done += count;
     }
     let logits = ws.head.logits.first(total * c.vocab);
-    let x = Lhs::rows(hidden, c.hidden);
-    isa.gemm(
-        total,
-        c.vocab,
-        c.hidden,
-        x,
-        base.packed_head().rhs(),
-        logits,
-        c.vocab,
-        Store::Overwrite,
-    );
+    let over = Store::Overwrite;
+    block::project::<A>(isa, threads, total, hidden, base.head(), logits, over);
     let mut done = 0;
     counts
         .iter()

@@ -1,14 +1,18 @@
 //! Weights from and to safetensors files: base models, single or sharded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype as StoredDtype, TensorView, serialize};
+use safetensors::tensor::SafeTensorError;
+use safetensors::tensor::{Dtype as StoredDtype, Metadata, TensorView, serialize};
 use serde_json::Value;
 
-use crate::base::{self, Slot};
+use crate::arithmetic::Arithmetic;
+use crate::base::{self, Slot, Tensors};
 use crate::{Base, Config, Error, files};
 
 const SINGLE: &str = "model.safetensors";
@@ -59,16 +63,30 @@ pub(crate) fn read_into(
     expected: &[usize],
     out: &mut [f32],
 ) -> Result<(), Error> {
-    if view.shape() != expected {
-        return Err(Error::Shape {
-            path: path.to_path_buf(),
-            tensor: name.to_owned(),
-            found: view.shape().to_vec(),
-            expected: expected.to_vec(),
-        });
+    check_shape(path, name, view.shape(), expected)?;
+    decode(path, name, view.dtype(), view.data(), out)
+}
+
+fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[usize]) -> Result<(), Error> {
+    if found == expected {
+        return Ok(());
     }
-    let bytes = view.data();
-    match view.dtype() {
+    Err(Error::Shape {
+        path: path.to_path_buf(),
+        tensor: name.to_owned(),
+        found: found.to_vec(),
+        expected: expected.to_vec(),
+    })
+}
+
+fn decode(
+    path: &Path,
+    name: &str,
+    dtype: StoredDtype,
+    bytes: &[u8],
+    out: &mut [f32],
+) -> Result<(), Error> {
+    match dtype {
         StoredDtype::F32 => {
             for (x, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *x = f32::from_le_bytes(*b);
@@ -171,59 +189,46 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 
-impl Base {
-    /// Loads a model in the Hugging Face layout: `config.json` and either `model.safetensors` or
-    /// the shards that `model.safetensors.index.json` names, in `F32`, `F16` or `BF16`.
-    ///
-    /// A model with tied embeddings may store the table under either of its two names.
-    ///
-    /// # Errors
-    /// When a file is missing or damaged, the architecture is not supported, or a tensor is
-    /// missing, unknown, of another shape than the configuration says, or not finite; the error
-    /// names the file, the tensor and both shapes.
-    pub fn load(directory: &Path) -> Result<Self, Error> {
-        let mut config = Config::from_hf(directory)?;
-        let generation = directory.join("generation_config.json");
-        if generation.exists() {
-            add_ends(&mut config, &files::read_json(&generation)?);
-        }
-        let mut open: BTreeMap<String, Slot> = base::layout(&config)
+/// Where one stored tensor lies.
+struct Entry {
+    file: usize,
+    dtype: StoredDtype,
+    start: u64,
+    bytes: usize,
+}
+
+/// The tensors of a model directory, read one at a time.
+struct Directory {
+    files: Vec<(PathBuf, File)>,
+    entries: BTreeMap<String, Entry>,
+    buffer: Vec<u8>,
+}
+
+/// Largest header of a safetensors file, as in the reference implementation.
+const HEADER: u64 = 100_000_000;
+
+impl Directory {
+    /// Reads the headers, and checks that the files hold the tensors of `config`, no more and no
+    /// less. A tied table may be stored under either of its two names, or both.
+    fn open(directory: &Path, config: &Config) -> Result<Self, Error> {
+        let mut found = Self {
+            files: Vec::new(),
+            entries: BTreeMap::new(),
+            buffer: Vec::new(),
+        };
+        let known: BTreeMap<String, Vec<usize>> = base::layout(config)
             .into_iter()
-            .map(|slot| (slot.0.clone(), slot))
+            .map(|(name, _, shape)| (name, shape))
             .collect();
-        let mut params = vec![0.0; base::parameter_count(&config)];
-        let files = weight_files(directory)?;
-        for path in &files {
-            let bytes = files::read(path)?;
-            for (name, view) in sorted(&parse(path, &bytes)?) {
-                if name.ends_with("rotary_emb.inv_freq") {
-                    continue;
-                }
-                let own = if config.tie_embeddings && name == HEAD {
-                    EMBEDDING
-                } else {
-                    name
-                };
-                match open.remove(own) {
-                    Some((_, at, shape)) => {
-                        let size: usize = shape.iter().product();
-                        read_into(path, name, &view, &shape, &mut params[at..at + size])?;
-                    }
-                    // The second name of a tied table.
-                    None if own == EMBEDDING => {}
-                    None => {
-                        return Err(Error::UnknownTensor {
-                            path: path.clone(),
-                            tensor: name.to_owned(),
-                            shape: view.shape().to_vec(),
-                        });
-                    }
-                }
-            }
+        for path in weight_files(directory)? {
+            found.header(path, config, &known)?;
         }
-        if let Some((tensor, (_, _, expected))) = open.pop_first() {
-            let path = match files.as_slice() {
-                [one] => one.clone(),
+        let missing = known
+            .into_iter()
+            .find(|(name, _)| !found.entries.contains_key(name));
+        if let Some((tensor, expected)) = missing {
+            let path = match found.files.as_slice() {
+                [(one, _)] => one.clone(),
                 _ => directory.to_path_buf(),
             };
             return Err(Error::MissingTensor {
@@ -232,7 +237,115 @@ impl Base {
                 expected,
             });
         }
-        Self::from_params(config, params)
+        Ok(found)
+    }
+
+    fn header(
+        &mut self,
+        path: PathBuf,
+        config: &Config,
+        known: &BTreeMap<String, Vec<usize>>,
+    ) -> Result<(), Error> {
+        let io = |source| Error::Io {
+            path: path.clone(),
+            source,
+        };
+        let mut file = File::open(&path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        let damaged = |source| Error::Safetensors {
+            path: path.clone(),
+            source,
+        };
+        if length < 8 {
+            return Err(damaged(SafeTensorError::HeaderTooSmall));
+        }
+        let mut size = [0; 8];
+        file.read_exact(&mut size).map_err(io)?;
+        let size = u64::from_le_bytes(size);
+        if size > HEADER || size > length - 8 {
+            return Err(damaged(SafeTensorError::InvalidHeaderLength));
+        }
+        let mut header = vec![0; size as usize];
+        file.read_exact(&mut header).map_err(io)?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+        let data = 8 + size;
+        if metadata.data_len() as u64 != length - data {
+            return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
+        }
+        let number = self.files.len();
+        let sorted: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
+        for (name, info) in sorted {
+            if name.ends_with("rotary_emb.inv_freq") {
+                continue;
+            }
+            let tied = config.tie_embeddings && name == HEAD;
+            let own = if tied { EMBEDDING } else { &name };
+            let Some(expected) = known.get(own) else {
+                return Err(Error::UnknownTensor {
+                    path,
+                    tensor: name,
+                    shape: info.shape.clone(),
+                });
+            };
+            check_shape(&path, &name, &info.shape, expected)?;
+            if tied && self.entries.contains_key(EMBEDDING) {
+                continue;
+            }
+            let (first, end) = info.data_offsets;
+            let bytes = expected.iter().product::<usize>() * info.dtype.bitsize() / 8;
+            if end.checked_sub(first) != Some(bytes) || end > metadata.data_len() {
+                return Err(damaged(SafeTensorError::InvalidOffset(name)));
+            }
+            let start = data + first as u64;
+            let entry = Entry {
+                file: number,
+                dtype: info.dtype,
+                start,
+                bytes,
+            };
+            self.entries.insert(own.to_owned(), entry);
+        }
+        self.files.push((path, file));
+        Ok(())
+    }
+}
+
+impl Tensors for Directory {
+    fn read(&mut self, (name, _, _): &Slot, out: &mut [f32]) -> Result<(), Error> {
+        let entry = &self.entries[name];
+        let (path, file) = &mut self.files[entry.file];
+        self.buffer.resize(entry.bytes, 0);
+        file.seek(SeekFrom::Start(entry.start))
+            .and_then(|_| file.read_exact(&mut self.buffer))
+            .map_err(|source| Error::Io {
+                path: path.clone(),
+                source,
+            })?;
+        decode(path, name, entry.dtype, &self.buffer, out)
+    }
+}
+
+impl<A: Arithmetic> Base<A> {
+    /// Loads a model in the Hugging Face layout, storing its matrices as `format`:
+    /// `config.json` and either `model.safetensors` or the shards that
+    /// `model.safetensors.index.json` names, in `F32`, `F16` or `BF16`.
+    ///
+    /// A model with tied embeddings may store the table under either of its two names. Tensors
+    /// are read one at a time, so the peak of memory is the finished model and one linear.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the architecture is not supported, or a tensor is
+    /// missing, unknown, of another shape than the configuration says, or not finite; the error
+    /// names the file, the tensor and both shapes.
+    pub fn load_as(directory: &Path, format: A::Format) -> Result<Self, Error> {
+        let mut config = Config::from_hf(directory)?;
+        let generation = directory.join("generation_config.json");
+        if generation.exists() {
+            add_ends(&mut config, &files::read_json(&generation)?);
+        }
+        let mut tensors = Directory::open(directory, &config)?;
+        Self::read(config, format, &mut tensors)
     }
 
     /// Saves in the layout that [`Base::load`] and the Python `transformers` library read:
@@ -250,11 +363,21 @@ impl Base {
         save(
             &directory.join(SINGLE),
             &self.layout(),
-            self.params(),
+            &self.params(),
             dtype,
         )?;
         files::write_json(&directory.join("generation_config.json"), &generation)?;
         files::write_json(&directory.join("config.json"), &config)
+    }
+}
+
+impl Base {
+    /// Loads a model for exact arithmetic, see [`Base::load_as`].
+    ///
+    /// # Errors
+    /// As [`Base::load_as`].
+    pub fn load(directory: &Path) -> Result<Self, Error> {
+        Self::load_as(directory, ())
     }
 }
 

@@ -1,17 +1,23 @@
-//! Loss and hand-written gradients of one example.
+//! Loss and hand-written gradients of examples.
+//!
+//! Several examples can go through the blocks as one pack: their rows lie one under another, so
+//! that products are tall, while positions, attention and losses stay those of each example. In
+//! a product every row is its own chains, so an example has the same bits alone and in a pack.
 
-use openledger_kernels::{
-    AttentionBackward, AttentionForward, Buffer, Isa, Lhs, Packed, Rhs, Scores, Store,
-};
+use std::ops::Range;
 
+use openledger_kernels::{Buffer, Isa, Lhs, Rhs, Store};
+
+use crate::arithmetic::Arithmetic;
+use crate::attention::{self, Sequence};
 use crate::base::{self, Base, BlockAt};
-use crate::block::{self, Segment};
+use crate::block::{Rows, Segment};
 use crate::lora::{Adapter, Group};
-use crate::workspace::{Activations, Back, Workspace};
+use crate::workspace::{Activations, Back, Scratch, Workspace};
 use crate::{Config, Error};
 
-/// Rows of logits computed at once; bounds memory, leaves the bits alone.
-const HEAD_ROWS: usize = 64;
+/// Floats of logits held at once; bounds memory, leaves the bits alone.
+const LOGITS: usize = 1 << 22;
 
 /// A token sequence to learn from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +54,19 @@ impl Loss {
     }
 }
 
+/// Where gradients go.
+#[derive(Debug)]
+pub enum Gradients<'a, 'b> {
+    /// Added up over all examples, onto what is there.
+    Sum(&'a mut [f32]),
+    /// One vector an example, overwritten.
+    Each(&'a mut [&'b mut [f32]]),
+}
+
 /// What a backward pass produces.
-enum Wanted<'a> {
+enum Wanted<'w, 'a, 'b> {
     Nothing,
-    Lora(&'a Adapter, &'a mut [f32]),
+    Lora(&'w Adapter, Gradients<'a, 'b>),
     Full(&'a mut [f32]),
 }
 
@@ -60,13 +75,14 @@ enum Wanted<'a> {
 /// # Errors
 /// When the example has no target, is too long, holds an unknown token, the adapter does not fit
 /// or the loss is not finite.
-pub fn loss(
-    base: &Base,
+pub fn loss<A: Arithmetic>(
+    base: &Base<A>,
     adapter: Option<&Adapter>,
     example: &Example,
     ws: &mut Workspace,
 ) -> Result<Loss, Error> {
-    run(base, adapter, example, Wanted::Nothing, ws)
+    let losses = run(base, adapter, &[example], None, Wanted::Nothing, ws)?;
+    Ok(losses[0])
 }
 
 /// Forward and backward of one example: overwrites `grads` (in the order of
@@ -76,21 +92,52 @@ pub fn loss(
 ///
 /// # Errors
 /// As [`loss`], and when `grads` has another length than the adapter's parameters.
-pub fn lora_gradients(
-    base: &Base,
+pub fn lora_gradients<A: Arithmetic>(
+    base: &Base<A>,
     adapter: &Adapter,
     example: &Example,
     grads: &mut [f32],
     ws: &mut Workspace,
 ) -> Result<Loss, Error> {
-    check_length(grads, adapter.params().len())?;
-    run(
-        base,
-        Some(adapter),
-        example,
-        Wanted::Lora(adapter, grads),
-        ws,
-    )
+    let each = Gradients::Each(&mut [grads]);
+    let losses = lora_gradients_pack(base, adapter, &[example], None, each, ws)?;
+    Ok(losses[0])
+}
+
+/// Forward and backward of several examples at once; the losses come in their order.
+///
+/// The gradient of an example is that of the mean loss over its target tokens, or, with
+/// `per_target`, that of the sum of its losses times this factor: 1 over all targets of a batch
+/// makes the sum over examples the gradient of the batch's mean.
+///
+/// Single-threaded. With [`Gradients::Each`] an example has the bits it would have alone.
+///
+/// # Errors
+/// As [`loss`], and when a gradient has another length than the adapter's parameters.
+///
+/// # Panics
+/// When there is not one gradient for each example.
+pub fn lora_gradients_pack<A: Arithmetic>(
+    base: &Base<A>,
+    adapter: &Adapter,
+    examples: &[&Example],
+    per_target: Option<f32>,
+    mut grads: Gradients<'_, '_>,
+    ws: &mut Workspace,
+) -> Result<Vec<Loss>, Error> {
+    let expected = adapter.params().len();
+    match &mut grads {
+        Gradients::Sum(sum) => check_length(sum, expected)?,
+        Gradients::Each(each) => {
+            assert_eq!(each.len(), examples.len(), "one gradient an example");
+            for grads in each.iter_mut() {
+                check_length(grads, expected)?;
+                grads.fill(0.0);
+            }
+        }
+    }
+    let wanted = Wanted::Lora(adapter, grads);
+    run(base, Some(adapter), examples, per_target, wanted, ws)
 }
 
 /// Forward and backward of one example for pre-training: overwrites `grads` (in the order of
@@ -98,14 +145,30 @@ pub fn lora_gradients(
 ///
 /// # Errors
 /// As [`loss`], and when `grads` has another length than the weights.
-pub fn full_gradients(
-    base: &Base,
+pub fn full_gradients<A: Arithmetic>(
+    base: &Base<A>,
     example: &Example,
     grads: &mut [f32],
     ws: &mut Workspace,
 ) -> Result<Loss, Error> {
-    check_length(grads, base.params().len())?;
-    run(base, None, example, Wanted::Full(grads), ws)
+    grads.fill(0.0);
+    Ok(full_gradients_pack(base, &[example], None, grads, ws)?[0])
+}
+
+/// As [`full_gradients`] for several examples at once, added up onto what `grads` holds;
+/// `per_target` as in [`lora_gradients_pack`].
+///
+/// # Errors
+/// As [`full_gradients`].
+pub fn full_gradients_pack<A: Arithmetic>(
+    base: &Base<A>,
+    examples: &[&Example],
+    per_target: Option<f32>,
+    grads: &mut [f32],
+    ws: &mut Workspace,
+) -> Result<Vec<Loss>, Error> {
+    check_length(grads, base::parameter_count(&base.config))?;
+    run(base, None, examples, per_target, Wanted::Full(grads), ws)
 }
 
 fn check_length(grads: &[f32], expected: usize) -> Result<(), Error> {
@@ -130,418 +193,538 @@ pub(crate) fn check_tokens(tokens: &[u32], vocab: usize) -> Result<(), Error> {
     }
 }
 
-fn run(
-    base: &Base,
-    adapter: Option<&Adapter>,
-    example: &Example,
-    mut wanted: Wanted<'_>,
-    ws: &mut Workspace,
-) -> Result<Loss, Error> {
-    let c = &base.config;
-    let targets = example.targets();
-    if targets == 0 {
+fn check(c: &Config, example: &Example) -> Result<(), Error> {
+    if example.targets() == 0 {
         let (tokens, loss_from) = (example.tokens.len(), example.loss_from);
         return Err(Error::NoTarget { tokens, loss_from });
     }
-    let rows = example.tokens.len() - 1;
-    if rows > c.context {
-        return Err(Error::Length {
-            length: rows,
-            limit: c.context,
-        });
+    let length = example.tokens.len() - 1;
+    if length > c.context {
+        let limit = c.context;
+        return Err(Error::Length { length, limit });
     }
-    check_tokens(&example.tokens, c.vocab)?;
+    check_tokens(&example.tokens, c.vocab)
+}
+
+/// One example's place in a pack.
+struct Member<'a> {
+    example: &'a Example,
+    rows: Range<usize>,
+    /// The rows whose next token is a target.
+    predicting: Range<usize>,
+    /// Factor on the gradient of each target's loss.
+    factor: f32,
+    nats: f64,
+}
+
+fn pack<'a>(examples: &[&'a Example], per_target: Option<f32>) -> Vec<Member<'a>> {
+    let mut start = 0;
+    let place = |example: &&'a Example| {
+        let rows = start..start + example.tokens.len() - 1;
+        start = rows.end;
+        Member {
+            example,
+            predicting: rows.start + example.loss_from.max(1) - 1..rows.end,
+            rows,
+            factor: per_target.unwrap_or(1.0 / example.targets() as f32),
+            nats: 0.0,
+        }
+    };
+    examples.iter().map(place).collect()
+}
+
+fn run<A: Arithmetic>(
+    base: &Base<A>,
+    adapter: Option<&Adapter>,
+    examples: &[&Example],
+    per_target: Option<f32>,
+    mut wanted: Wanted<'_, '_, '_>,
+    ws: &mut Workspace,
+) -> Result<Vec<Loss>, Error> {
+    let c = &base.config;
+    for example in examples {
+        check(c, example)?;
+    }
     if let Some(adapter) = adapter {
         adapter.check_base(c)?;
     }
-    forward(base, adapter, &example.tokens[..rows], ws);
-    let sum = head(base, example, &mut wanted, ws);
-    if !sum.is_finite() {
-        return Err(Error::Diverged { what: "the loss" });
-    }
-    match wanted {
-        Wanted::Nothing => {}
-        Wanted::Lora(..) | Wanted::Full(_) => {
-            backward(base, &example.tokens[..rows], &mut wanted, ws);
-        }
-    }
-    Ok(Loss {
-        sum,
-        tokens: targets as u32,
-    })
-}
-
-/// Runs all blocks over one sequence and keeps every activation.
-fn forward(base: &Base, adapter: Option<&Adapter>, tokens: &[u32], ws: &mut Workspace) {
-    let (c, isa, rows) = (&base.config, ws.isa, tokens.len());
-    ws.stream.resize_with(c.layers + 1, Buffer::default);
-    ws.blocks.resize_with(c.layers, Activations::default);
-    for stream in &mut ws.stream {
-        stream.resize(rows * c.hidden);
-    }
-    isa.gather(base.embedding(), c.hidden, tokens, &mut ws.stream[0]);
+    let mut members = pack(examples, per_target);
+    let Some(last) = members.last() else {
+        return Ok(Vec::new());
+    };
+    let count = last.rows.end;
+    let tokens: Vec<u32> = examples
+        .iter()
+        .flat_map(|e| &e.tokens[..e.tokens.len() - 1])
+        .copied()
+        .collect();
     let segments = [Segment {
-        rows: 0..rows,
+        rows: 0..count,
         adapter,
     }];
+    let rows = Rows {
+        isa: ws.isa,
+        threads: 1,
+        count,
+        segments: &segments,
+    };
+    let keep = !matches!(wanted, Wanted::Nothing);
+    forward(base, &rows, &members, &tokens, keep, ws);
+    head(base, &mut members, count, &mut wanted, ws);
+    if members.iter().any(|member| !member.nats.is_finite()) {
+        return Err(Error::Diverged { what: "the loss" });
+    }
+    if keep {
+        backward(base, &rows, &members, &tokens, &mut wanted, ws);
+    }
+    let loss = |member: &Member<'_>| Loss {
+        sum: member.nats,
+        tokens: member.predicting.len() as u32,
+    };
+    Ok(members.iter().map(loss).collect())
+}
+
+/// Runs all blocks; keeps the residual stream between them, and each block's activations unless
+/// they will be computed again or not be needed.
+fn forward<A: Arithmetic>(
+    base: &Base<A>,
+    rows: &Rows<'_>,
+    members: &[Member<'_>],
+    tokens: &[u32],
+    keep: bool,
+    ws: &mut Workspace,
+) {
+    let c = &base.config;
+    let streams = if keep { c.layers + 1 } else { 2 };
+    ws.stream.resize_with(streams, Buffer::default);
+    let kept = if keep && !ws.checkpointing {
+        c.layers
+    } else {
+        1
+    };
+    ws.blocks.resize_with(kept, Activations::default);
+    for stream in &mut ws.stream {
+        stream.resize(rows.count * c.hidden);
+    }
+    base.embed(tokens, &mut ws.stream[0]);
     for layer in 0..c.layers {
-        let acts = &mut ws.blocks[layer];
-        acts.resize(c, rows);
-        let (before, after) = ws.stream.split_at_mut(layer + 1);
-        let (keys, scratch) = (&mut ws.back.keys, &mut ws.attention);
-        block::forward(
-            isa,
+        let (input, output) = if keep {
+            let (before, after) = ws.stream.split_at_mut(layer + 1);
+            (&before[layer], &mut after[0])
+        } else {
+            if layer > 0 {
+                ws.stream.swap(0, 1);
+            }
+            let (before, after) = ws.stream.split_at_mut(1);
+            (&before[0], &mut after[0])
+        };
+        let acts = &mut ws.blocks[layer % kept];
+        let (scratch, tiles) = (&mut ws.scratch, &mut ws.tiles);
+        rows.forward(
             base,
             layer,
-            rows,
-            &segments,
-            &before[layer],
+            input,
             acts,
-            &mut after[0],
+            scratch,
+            output,
             |qkv, attended| {
-                rotate(isa, base, qkv, rows, false);
-                attend(isa, c, qkv, rows, attended, keys, scratch);
+                attend(base, rows.isa, layer, members, qkv, attended, tiles);
             },
         );
     }
 }
 
-/// Rotates queries and keys (side by side) of a sequence that starts at position 0.
-fn rotate(isa: Isa, base: &Base, qkv: &mut [f32], rows: usize, inverse: bool) {
-    let c = &base.config;
-    isa.rope(
-        qkv,
-        c.qkv_width(),
-        rows,
-        c.heads + c.kv_heads,
-        &base.rope,
-        0,
-        inverse,
-    );
-}
-
-fn attend(
+/// Rotates the raw queries and keys of every example and attends within each.
+fn attend<A: Arithmetic>(
+    base: &Base<A>,
     isa: Isa,
-    c: &Config,
-    qkv: &[f32],
-    rows: usize,
+    layer: usize,
+    members: &[Member<'_>],
+    qkv: &mut [f32],
     attended: &mut [f32],
-    keys: &mut Packed,
-    scratch: &mut Buffer,
+    tiles: &mut attention::Tiles,
 ) {
-    let (hd, stride, group) = (c.head_dim, c.qkv_width(), c.heads / c.kv_heads);
-    for kv in 0..c.kv_heads {
-        let key_at = c.q_width() + kv * hd;
-        keys.fill_transposed(&qkv[key_at..], stride, rows, hd);
-        for head in kv * group..(kv + 1) * group {
-            let job = AttentionForward {
-                queries: &qkv[head * hd..],
-                query_stride: stride,
-                rows,
-                head_dim: hd,
-                keys: keys.rhs(),
-                values: &qkv[key_at + c.kv_width()..],
-                value_stride: stride,
-                visible: 1,
-                grow: 1,
-                scores: Scores::plain(hd),
-            };
-            isa.attention(&job, &mut attended[head * hd..], c.q_width(), scratch);
-        }
+    let c = &base.config;
+    for Member { rows, .. } in members {
+        let qkv = &mut qkv[rows.start * c.qkv_width()..rows.end * c.qkv_width()];
+        rotate(base, isa, qkv, rows.len(), false);
+        let out = &mut attended[rows.start * c.q_width()..rows.end * c.q_width()];
+        let sequence = Sequence { isa, c, layer, qkv };
+        A::attend(sequence, out, tiles);
     }
 }
 
-/// Final norm, output projection and loss; leaves the gradient of the residual stream in
+/// Rotates queries and keys (side by side) of a sequence that starts at position 0.
+fn rotate<A: Arithmetic>(base: &Base<A>, isa: Isa, qkv: &mut [f32], rows: usize, inverse: bool) {
+    let c = &base.config;
+    let heads = c.heads + c.kv_heads;
+    isa.rope(qkv, c.qkv_width(), rows, heads, &base.rope, 0, inverse);
+}
+
+/// Final norm, output projection and losses; leaves the gradient of the residual stream in
 /// `ws.back.stream` unless nothing is wanted.
-fn head(base: &Base, example: &Example, wanted: &mut Wanted<'_>, ws: &mut Workspace) -> f64 {
+fn head<A: Arithmetic>(
+    base: &Base<A>,
+    members: &mut [Member<'_>],
+    rows: usize,
+    wanted: &mut Wanted<'_, '_, '_>,
+    ws: &mut Workspace,
+) {
     let (c, isa) = (&base.config, ws.isa);
-    let rows = example.tokens.len() - 1;
-    let first = example.loss_from.max(1) - 1;
-    let count = rows - first;
-    let factor = 1.0 / count as f32;
-    let stream = &ws.stream[c.layers][first * c.hidden..];
+    let back = !matches!(wanted, Wanted::Nothing);
+    let count: usize = members.iter().map(|m| m.predicting.len()).sum();
+    let stream: &[f32] = match ws.stream.as_slice() {
+        [_, last] if !back => last,
+        all => &all[c.layers],
+    };
     let hidden = ws.head.hidden.first(count * c.hidden);
     let inverse = ws.head.inverse.first(count);
-    isa.rms_norm(stream, base.final_norm(), c.norm_eps, hidden, inverse);
-    let back = !matches!(wanted, Wanted::Nothing);
+    let norm = base.final_norm();
+    let mut done = 0;
+    for Member { predicting, .. } in members.iter() {
+        let rows = &stream[predicting.start * c.hidden..predicting.end * c.hidden];
+        let hidden = &mut hidden[done * c.hidden..];
+        isa.rms_norm(rows, norm, c.norm_eps, hidden, &mut inverse[done..]);
+        done += predicting.len();
+    }
     if back {
         ws.back.norm.resize(count * c.hidden);
         ws.back.stream.resize(rows * c.hidden);
         ws.back.stream.fill(0.0);
     }
-    if let Wanted::Full(grads) = wanted {
-        grads.fill(0.0);
-    }
 
-    let mut sum = 0.0;
-    for from in (0..count).step_by(HEAD_ROWS) {
-        let n = HEAD_ROWS.min(count - from);
+    let mut targets = members.iter_mut().flat_map(|member| {
+        let Member {
+            example,
+            predicting,
+            factor,
+            nats,
+            ..
+        } = member;
+        let first = example.tokens.len() - predicting.len();
+        let nats = std::cell::Cell::from_mut(nats);
+        example.tokens[first..]
+            .iter()
+            .map(move |token| (*token, *factor, nats))
+    });
+    let step = (LOGITS / c.vocab).clamp(64, 512);
+    for from in (0..count).step_by(step) {
+        let n = step.min(count - from);
         let hidden = &hidden[from * c.hidden..][..n * c.hidden];
         let logits = ws.head.logits.first(n * c.vocab);
-        let x = Lhs::rows(hidden, c.hidden);
-        let weight = base.packed_head().rhs();
-        isa.gemm(
+        let all = 0..c.vocab;
+        A::project(
+            isa,
             n,
-            c.vocab,
+            hidden,
             c.hidden,
-            x,
-            weight,
+            base.head(),
+            all,
             logits,
             c.vocab,
             Store::Overwrite,
         );
-        let targets = &example.tokens[first + from + 1..][..n];
-        sum += isa.cross_entropy(logits, c.vocab, targets, factor);
+        // A row at a time, so that an example's sum is one chain wherever the pieces end.
+        for (row, (token, factor, nats)) in logits.chunks_exact_mut(c.vocab).zip(&mut targets) {
+            let loss = isa.cross_entropy(row, c.vocab, &[token], factor);
+            nats.set(nats.get() + loss);
+        }
         if back {
-            isa.gemm(
-                n,
-                c.hidden,
-                c.vocab,
-                Lhs::rows(logits, c.vocab),
-                Rhs::rows(base.head_rows(), c.hidden),
-                &mut ws.back.norm[from * c.hidden..],
-                c.hidden,
-                Store::Overwrite,
-            );
+            let d_norm = &mut ws.back.norm[from * c.hidden..];
+            let over = Store::Overwrite;
+            A::project_back(isa, n, logits, c.vocab, base.head(), d_norm, c.hidden, over);
         }
         if let Wanted::Full(grads) = wanted {
-            isa.gemm(
+            let (logits, x) = (
+                Lhs::transposed(logits, c.vocab),
+                Rhs::rows(hidden, c.hidden),
+            );
+            let grads = &mut grads[base::head_at(c)..];
+            A::product(
+                isa,
                 c.vocab,
                 c.hidden,
                 n,
-                Lhs::transposed(logits, c.vocab),
-                Rhs::rows(hidden, c.hidden),
-                &mut grads[base::head_at(c)..],
+                logits,
+                x,
+                grads,
                 c.hidden,
                 Store::Accumulate,
             );
         }
     }
-    if back {
-        let at = base::final_norm_at(c);
+    drop(targets);
+    if !back {
+        return;
+    }
+    let at = base::final_norm_at(c);
+    let mut done = 0;
+    for Member { predicting, .. } in members.iter() {
+        let (start, end) = (predicting.start * c.hidden, predicting.end * c.hidden);
         let d_weight: &mut [f32] = match wanted {
             Wanted::Full(grads) => &mut grads[at..at + c.hidden],
             Wanted::Lora(..) | Wanted::Nothing => &mut [],
         };
-        let d_stream = &mut ws.back.stream[first * c.hidden..];
         isa.rms_norm_backward(
-            &ws.back.norm,
-            stream,
-            base.final_norm(),
-            inverse,
-            d_stream,
+            &ws.back.norm[done * c.hidden..][..end - start],
+            &stream[start..end],
+            norm,
+            &inverse[done..][..predicting.len()],
+            &mut ws.back.stream[start..end],
             d_weight,
         );
+        done += predicting.len();
     }
-    sum
 }
 
 /// All blocks in reverse, and the embedding.
-fn backward(base: &Base, tokens: &[u32], wanted: &mut Wanted<'_>, ws: &mut Workspace) {
-    let (c, isa, rows) = (&base.config, ws.isa, tokens.len());
+fn backward<A: Arithmetic>(
+    base: &Base<A>,
+    rows: &Rows<'_>,
+    members: &[Member<'_>],
+    tokens: &[u32],
+    wanted: &mut Wanted<'_, '_, '_>,
+    ws: &mut Workspace,
+) {
+    let (c, count) = (&base.config, rows.count);
     let Workspace {
         stream,
         blocks,
+        scratch,
         back,
-        attention,
+        tiles,
         inner,
+        checkpointing,
         ..
     } = ws;
-    back.gated.resize(rows * c.mlp);
-    back.gate_up.resize(rows * 2 * c.mlp);
-    back.attended.resize(rows * c.q_width());
-    back.qkv.resize(rows * c.qkv_width());
-    back.norm.resize(rows * c.hidden);
+    back.gated.resize(count * c.mlp);
+    back.gate_up.resize(count * 2 * c.mlp);
+    back.attended.resize(count * c.q_width());
+    back.qkv.resize(count * c.qkv_width());
+    back.norm.resize(count * c.hidden);
+    back.inverse.resize(count);
     for layer in (0..c.layers).rev() {
+        let acts = if *checkpointing {
+            let acts = &mut blocks[0];
+            let (before, after) = stream.split_at_mut(layer + 1);
+            let (input, output) = (&before[layer], &mut after[0]);
+            rows.forward(
+                base,
+                layer,
+                input,
+                acts,
+                scratch,
+                output,
+                |qkv, attended| {
+                    attend(base, rows.isa, layer, members, qkv, attended, tiles);
+                },
+            );
+            &blocks[0]
+        } else {
+            &blocks[layer]
+        };
         let mut pass = Pass {
-            isa,
+            isa: rows.isa,
             base,
             layer,
-            rows,
+            rows: count,
+            members,
             wanted,
             inner,
         };
-        pass.block(&stream[layer], &blocks[layer], back, attention);
+        pass.block(&stream[layer], acts, scratch, back, tiles);
     }
     if let Wanted::Full(grads) = wanted {
         let table = &mut grads[..c.vocab * c.hidden];
-        isa.scatter_add(&back.stream, c.hidden, tokens, table);
+        rows.isa.scatter_add(&back.stream, c.hidden, tokens, table);
     }
 }
 
 /// The backward of one block.
-struct Pass<'a, 'b> {
+struct Pass<'p, 'm, 'w, 'a, 'b, A: Arithmetic> {
     isa: Isa,
-    base: &'a Base,
+    base: &'p Base<A>,
     layer: usize,
     rows: usize,
-    wanted: &'a mut Wanted<'b>,
-    inner: &'a mut Buffer,
+    members: &'p [Member<'m>],
+    wanted: &'p mut Wanted<'w, 'a, 'b>,
+    inner: &'p mut Buffer,
 }
 
-impl Pass<'_, '_> {
-    fn block(&mut self, input: &[f32], acts: &Activations, back: &mut Back, scratch: &mut Buffer) {
-        let (c, isa) = (&self.base.config, self.isa);
-        let at = BlockAt::new(c, self.layer);
-        let (hidden, q) = (c.hidden, c.q_width());
+/// A linear in a backward pass.
+struct Linear<'a, M> {
+    matrix: &'a M,
+    group: Group,
+    /// Offset of the matrix in the flat weights.
+    at: usize,
+    /// The forward's input.
+    x: &'a [f32],
+    /// What the forward saved of the adapter.
+    inner: &'a [f32],
+    /// Gradient of the output.
+    dy: &'a [f32],
+}
 
+impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
+    fn block(
+        &mut self,
+        input: &[f32],
+        acts: &Activations,
+        scratch: &mut Scratch,
+        back: &mut Back,
+        tiles: &mut attention::Tiles,
+    ) {
+        let (base, isa) = (self.base, self.isa);
+        let (c, block) = (&base.config, base.block(self.layer));
+        let at = BlockAt::new(c, self.layer);
+        scratch.resize(c, self.rows);
+        let Scratch { norm: x, gated: g } = scratch;
         let Back {
             stream,
             norm,
+            inverse,
             gated,
             gate_up,
             attended,
             qkv,
-            keys,
-            values,
         } = back;
-        self.linear(
-            at.down,
-            hidden,
-            c.mlp,
-            Group::Down,
-            stream,
-            (&acts.gated, acts),
-            Some(gated),
-        );
-        isa.silu_gate_backward(gated, &acts.gate_up, c.mlp, gate_up);
-        self.linear(
-            at.gate_up,
-            2 * c.mlp,
-            hidden,
-            Group::Gated,
-            gate_up,
-            (&acts.norm2, acts),
-            Some(norm),
-        );
-        self.norm(at.norm2, norm, &acts.middle, &acts.inverse2, stream);
 
-        self.linear(
-            at.o,
-            hidden,
-            q,
-            Group::Output,
-            stream,
-            (&acts.attended, acts),
-            Some(attended),
-        );
-        self.attention(&acts.qkv, attended, qkv, (keys, values), scratch);
-        rotate(isa, self.base, qkv, self.rows, true);
+        isa.silu_gate(&acts.gate_up, c.mlp, g);
+        let down = Linear {
+            matrix: &block.down,
+            group: Group::Down,
+            at: at.down,
+            x: g,
+            inner: &acts.inner[Group::Down as usize],
+            dy: stream,
+        };
+        self.linear(&down, Some(gated));
+        isa.silu_gate_backward(gated, &acts.gate_up, c.mlp, gate_up);
+        isa.rms_norm(&acts.middle, &block.norm2, c.norm_eps, x, inverse);
+        let up = Linear {
+            matrix: &block.gate_up,
+            group: Group::Gated,
+            at: at.gate_up,
+            x,
+            inner: &acts.inner[Group::Gated as usize],
+            dy: gate_up,
+        };
+        self.linear(&up, Some(norm));
+        let (x2, s2) = (&acts.middle, &acts.inverse2);
+        self.norm(at.norm2, &block.norm2, norm, x2, s2, stream);
+
+        let o = Linear {
+            matrix: &block.o,
+            group: Group::Output,
+            at: at.o,
+            x: &acts.attended,
+            inner: &acts.inner[Group::Output as usize],
+            dy: stream,
+        };
+        self.linear(&o, Some(attended));
+        self.attention(&acts.qkv, attended, qkv, tiles);
         // Below the first block there is only the embedding, which LoRA leaves alone.
         let last = self.layer == 0 && matches!(self.wanted, Wanted::Lora(..));
-        let d_norm = if last { None } else { Some(&mut *norm) };
-        let width = c.qkv_width();
-        self.linear(
-            at.qkv,
-            width,
-            hidden,
-            Group::Attention,
-            qkv,
-            (&acts.norm1, acts),
-            d_norm,
-        );
+        isa.rms_norm(input, &block.norm1, c.norm_eps, x, inverse);
+        let attention = Linear {
+            matrix: &block.qkv,
+            group: Group::Attention,
+            at: at.qkv,
+            x,
+            inner: &acts.inner[Group::Attention as usize],
+            dy: qkv,
+        };
+        self.linear(&attention, if last { None } else { Some(&mut *norm) });
         if !last {
-            self.norm(at.norm1, norm, input, &acts.inverse1, stream);
+            self.norm(at.norm1, &block.norm1, norm, input, &acts.inverse1, stream);
         }
     }
 
-    /// Backward of one packed linear `[n, k]` at `at`: `dx = dy W` plus the adapters' part, and
-    /// the gradients that are wanted.
-    #[allow(clippy::too_many_arguments, reason = "one linear's tensors")]
-    fn linear(
-        &mut self,
-        at: usize,
-        n: usize,
-        k: usize,
-        group: Group,
-        dy: &[f32],
-        (x, acts): (&[f32], &Activations),
-        mut dx: Option<&mut Buffer>,
-    ) {
+    /// Backward of a linear `[n, k]`: `dx = dy W` plus the adapters' part, and the gradients that
+    /// are wanted.
+    fn linear(&mut self, linear: &Linear<'_, A::Matrix>, mut dx: Option<&mut Buffer>) {
         let (isa, rows) = (self.isa, self.rows);
+        let (n, k) = A::shape(linear.matrix);
+        let (dy, x) = (&linear.dy[..rows * n], &linear.x[..rows * k]);
         if let Some(dx) = dx.as_deref_mut() {
-            let weight = Rhs::rows(self.base.slice(at, n * k), k);
-            isa.gemm(
-                rows,
-                k,
-                n,
-                Lhs::rows(dy, n),
-                weight,
-                dx,
-                k,
-                Store::Overwrite,
-            );
+            A::project_back(isa, rows, dy, n, linear.matrix, dx, k, Store::Overwrite);
         }
         match self.wanted {
             Wanted::Nothing => {}
             Wanted::Full(grads) => {
                 let (dy, x) = (Lhs::transposed(dy, n), Rhs::rows(x, k));
-                let grads = &mut grads[at..at + n * k];
-                isa.gemm(n, k, rows, dy, x, grads, k, Store::Overwrite);
+                let grads = &mut grads[linear.at..linear.at + n * k];
+                A::product(isa, n, k, rows, dy, x, grads, k, Store::Accumulate);
             }
             Wanted::Lora(adapter, grads) => {
-                let d_inner = self.inner.first(rows * adapter.inner_width(group));
-                adapter.backward(
-                    isa,
-                    (self.layer, group),
-                    rows,
-                    x,
-                    &acts.inner[group as usize],
-                    (dy, n),
-                    dx.map(|dx| &mut **dx),
-                    grads,
-                    d_inner,
-                );
+                let at = (self.layer, linear.group);
+                let width = adapter.inner_width(linear.group);
+                let d_inner = self.inner.first(rows * width);
+                let dx = dx.map(|dx| &mut **dx);
+                adapter.backward::<A>(isa, at, rows, (dy, n), dx, d_inner);
+                let mut one = |rows: &Range<usize>, grads: &mut [f32]| {
+                    adapter.gradients::<A>(
+                        isa,
+                        at,
+                        rows.len(),
+                        &x[rows.start * k..],
+                        &linear.inner[rows.start * width..],
+                        (&dy[rows.start * n..], n),
+                        &d_inner[rows.start * width..],
+                        grads,
+                    );
+                };
+                match grads {
+                    Gradients::Sum(sum) => one(&(0..rows), sum),
+                    Gradients::Each(each) => {
+                        for (member, grads) in self.members.iter().zip(each.iter_mut()) {
+                            one(&member.rows, grads);
+                        }
+                    }
+                }
             }
         }
     }
 
-    fn norm(&mut self, at: usize, dy: &[f32], x: &[f32], inverse: &[f32], dx: &mut [f32]) {
-        let hidden = self.base.config.hidden;
-        let weight = self.base.slice(at, hidden);
+    fn norm(
+        &mut self,
+        at: usize,
+        weight: &[f32],
+        dy: &[f32],
+        x: &[f32],
+        inverse: &[f32],
+        dx: &mut [f32],
+    ) {
         let d_weight: &mut [f32] = match self.wanted {
-            Wanted::Full(grads) => &mut grads[at..at + hidden],
+            Wanted::Full(grads) => &mut grads[at..at + weight.len()],
             Wanted::Lora(..) | Wanted::Nothing => &mut [],
         };
         self.isa
             .rms_norm_backward(dy, x, weight, inverse, dx, d_weight);
     }
 
+    /// Overwrites `d_qkv` with the gradient of the unrotated queries, keys and values.
     fn attention(
         &self,
         qkv: &[f32],
         d_attended: &[f32],
         d_qkv: &mut [f32],
-        (keys, values): (&mut Packed, &mut Packed),
-        scratch: &mut Buffer,
+        tiles: &mut attention::Tiles,
     ) {
-        let (c, rows) = (&self.base.config, self.rows);
-        let (hd, stride, group) = (c.head_dim, c.qkv_width(), c.heads / c.kv_heads);
-        for row in d_qkv.chunks_exact_mut(stride) {
-            row[c.q_width()..].fill(0.0);
-        }
-        for kv in 0..c.kv_heads {
-            let key_at = c.q_width() + kv * hd;
-            let value_at = key_at + c.kv_width();
-            keys.fill_transposed(&qkv[key_at..], stride, rows, hd);
-            values.fill_transposed(&qkv[value_at..], stride, rows, hd);
-            for head in kv * group..(kv + 1) * group {
-                let job = AttentionBackward {
-                    qkv,
-                    stride,
-                    query_at: head * hd,
-                    key_at,
-                    value_at,
-                    rows,
-                    head_dim: hd,
-                    keys,
-                    values,
-                    scores: Scores::plain(hd),
-                };
-                let d_out = &d_attended[head * hd..];
-                self.isa
-                    .attention_backward(&job, d_out, c.q_width(), d_qkv, scratch);
-            }
+        let (base, isa) = (self.base, self.isa);
+        let c = &base.config;
+        for Member { rows, .. } in self.members {
+            let (start, end) = (rows.start * c.qkv_width(), rows.end * c.qkv_width());
+            let sequence = Sequence {
+                isa,
+                c,
+                layer: self.layer,
+                qkv: &qkv[start..end],
+            };
+            let d_out = &d_attended[rows.start * c.q_width()..rows.end * c.q_width()];
+            let d_qkv = &mut d_qkv[start..end];
+            A::attend_back(sequence, d_out, d_qkv, tiles);
+            rotate(base, isa, d_qkv, rows.len(), true);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Buffers that outlive a call, so that a step or an example allocates nothing once warm.
 
-use openledger_kernels::{Buffer, Isa, Packed};
+use openledger_kernels::{Buffer, Isa};
 
 use crate::Config;
+use crate::attention::Tiles;
 use crate::lora::Group;
 
 /// Reusable buffers and the instruction set to compute with.
@@ -13,29 +14,35 @@ pub struct Workspace {
     pub(crate) isa: Isa,
     /// Residual stream before each block, and after the last: `[layers + 1][rows, hidden]`.
     pub(crate) stream: Vec<Buffer>,
+    /// One for each block, or a single one that every block's backward fills again.
     pub(crate) blocks: Vec<Activations>,
+    pub(crate) scratch: Scratch,
+    /// Keep only the residual stream between blocks, and run each block's forward again before
+    /// its backward (Chen et al. 2016): less memory for a third more work, the same bits.
+    pub checkpointing: bool,
     pub(crate) head: Head,
     pub(crate) back: Back,
-    pub(crate) attention: Buffer,
+    pub(crate) tiles: Tiles,
+    /// Scores of a step's attention.
+    pub(crate) scores: Buffer,
+    /// Gradient of `s A x`.
     pub(crate) inner: Buffer,
     /// Workspaces of the other threads of a step.
     pub(crate) others: Vec<Self>,
 }
 
-/// What one block computes, and what its backward reads again.
+/// What one block's backward reads again. What it can cheaply compute from these (norms' outputs,
+/// the gated product) is computed again instead of kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activations {
-    pub(crate) norm1: Buffer,
     pub(crate) inverse1: Buffer,
     /// Rotated queries, rotated keys, values.
     pub(crate) qkv: Buffer,
     pub(crate) attended: Buffer,
     /// Residual stream between the two halves of the block.
     pub(crate) middle: Buffer,
-    pub(crate) norm2: Buffer,
     pub(crate) inverse2: Buffer,
     pub(crate) gate_up: Buffer,
-    pub(crate) gated: Buffer,
     /// `s A x` of each group of linears.
     pub(crate) inner: [Buffer; Group::ALL.len()],
 }
@@ -43,18 +50,31 @@ pub(crate) struct Activations {
 impl Activations {
     pub(crate) fn resize(&mut self, c: &Config, rows: usize) {
         for (buffer, width) in [
-            (&mut self.norm1, c.hidden),
             (&mut self.inverse1, 1),
             (&mut self.qkv, c.qkv_width()),
             (&mut self.attended, c.q_width()),
             (&mut self.middle, c.hidden),
-            (&mut self.norm2, c.hidden),
             (&mut self.inverse2, 1),
             (&mut self.gate_up, 2 * c.mlp),
-            (&mut self.gated, c.mlp),
         ] {
             buffer.resize(rows * width);
         }
+    }
+}
+
+/// What one block computes and nobody keeps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scratch {
+    /// A norm's output.
+    pub(crate) norm: Buffer,
+    /// Input of the down projection.
+    pub(crate) gated: Buffer,
+}
+
+impl Scratch {
+    pub(crate) fn resize(&mut self, c: &Config, rows: usize) {
+        self.norm.resize(rows * c.hidden);
+        self.gated.resize(rows * c.mlp);
     }
 }
 
@@ -73,13 +93,13 @@ pub(crate) struct Back {
     pub(crate) stream: Buffer,
     /// Of a norm's output.
     pub(crate) norm: Buffer,
+    /// Of the gated product.
     pub(crate) gated: Buffer,
     pub(crate) gate_up: Buffer,
     pub(crate) attended: Buffer,
     pub(crate) qkv: Buffer,
-    /// Transposes of one key head and one value head.
-    pub(crate) keys: Packed,
-    pub(crate) values: Packed,
+    /// A norm's factors, which the forward saved already.
+    pub(crate) inverse: Buffer,
 }
 
 impl Workspace {

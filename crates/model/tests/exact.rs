@@ -225,7 +225,7 @@ fn the_mode_itself_has_not_changed() {
             .fold(0_u32, |sum, x| sum.rotate_left(5).wrapping_add(x.to_bits()))
     };
     assert_eq!(
-        [sum(base.params()), sum(&grads)],
+        [sum(&base.params()), sum(&grads)],
         [1_651_971_702, 3_206_691_968]
     );
 }

@@ -290,11 +290,16 @@ impl<'a> Run<'a> {
             if due {
                 self.state
                     .roots
-                    .push(checkpoint::parameters_root(self.base.params()));
+                    .push(checkpoint::parameters_root(&self.base.params()));
             }
             if due || control != Control::Continue {
                 self.log.sync()?;
-                checkpoint::save(self.run_dir, &self.state, self.base.params(), &self.moments)?;
+                checkpoint::save(
+                    self.run_dir,
+                    &self.state,
+                    &self.base.params(),
+                    &self.moments,
+                )?;
             }
             match control {
                 Control::Continue => {}
