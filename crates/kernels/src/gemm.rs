@@ -27,9 +27,9 @@ const PACK_ROWS: usize = 24;
 /// Left operand `[m, k]`: element `(i, p)` is `data[i * row + p * col]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Lhs<'a> {
-    data: &'a [f32],
-    row: usize,
-    col: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) col: usize,
 }
 
 impl<'a> Lhs<'a> {
@@ -57,9 +57,9 @@ impl<'a> Lhs<'a> {
 /// Right operand `[k, n]`: element `(p, j)` is `data[p * row + (j / 32) * panel + j % 32]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rhs<'a> {
-    data: &'a [f32],
-    row: usize,
-    panel: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) row: usize,
+    pub(crate) panel: usize,
 }
 
 impl<'a> Rhs<'a> {
@@ -92,7 +92,7 @@ impl<'a> Rhs<'a> {
         }
     }
 
-    fn offset(&self, p: usize, j: usize) -> usize {
+    pub(crate) fn offset(&self, p: usize, j: usize) -> usize {
         p * self.row + (j / PANEL) * self.panel + j % PANEL
     }
 }
@@ -266,7 +266,7 @@ impl Isa {
 
 /// `i * row + j * column`, saturated: the bounds checks above must not wrap around, since the
 /// tiles trust them.
-fn reach(i: usize, row: usize, j: usize, column: usize) -> usize {
+pub(crate) fn reach(i: usize, row: usize, j: usize, column: usize) -> usize {
     i.saturating_mul(row)
         .saturating_add(j.saturating_mul(column))
 }
@@ -414,7 +414,7 @@ impl Block {
             // SAFETY: the kind proves the features; `gemm` asserted that all `m * depth`
             // elements of A, `depth * strips * 16` of B and `m` rows of C lie in their slices.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => unsafe { avx512(&job) },
+            Kind::Avx512Bf16 | Kind::Avx512 => unsafe { avx512(&job) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2(&job) },
@@ -488,7 +488,7 @@ unsafe fn tile<V: Lanes, const MR: usize, const NV: usize>(job: &Job, i: usize, 
 }
 
 /// Splits `m` rows into tiles of nearly equal height, at most `tallest`.
-fn heights(m: usize, tallest: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn heights(m: usize, tallest: usize) -> impl Iterator<Item = (usize, usize)> {
     let tiles = m.div_ceil(tallest);
     (0..tiles).map(move |t| (m * t / tiles, m * (t + 1) / tiles - m * t / tiles))
 }

@@ -2,12 +2,15 @@
 
 /// Proof that an instruction set is usable on this machine; every kernel is a method of it.
 ///
-/// All values compute the same bits; they differ in speed only.
+/// The kernels of the `exact` mode compute the same bits with all values, which differ in speed
+/// only; those of the `fast` mode ([`crate::fast`]) promise the same bits on one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Isa(pub(crate) Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -22,39 +25,21 @@ impl Isa {
     /// The fastest instruction set of this machine.
     #[must_use]
     pub fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if has_avx512() {
-                return Self(Kind::Avx512);
-            }
-            if has_avx2() {
-                return Self(Kind::Avx2);
-            }
-        }
-        Self::PORTABLE
+        kinds().next().map_or(Self::PORTABLE, Self)
     }
 
     /// All instruction sets of this machine, fastest first; the last one is [`Isa::PORTABLE`].
     #[must_use]
     pub fn available() -> Vec<Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if has_avx512() {
-                all.push(Self(Kind::Avx512));
-            }
-            if has_avx2() {
-                all.push(Self(Kind::Avx2));
-            }
-        }
-        all.push(Self::PORTABLE);
-        all
+        kinds().map(Self).collect()
     }
 
-    /// A short name for logs and reports: `avx512`, `avx2` or `portable`.
+    /// A short name for logs and reports: `avx512bf16`, `avx512`, `avx2` or `portable`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16 => "avx512bf16",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
@@ -64,10 +49,32 @@ impl Isa {
     }
 }
 
+/// The kinds that detection finds, fastest first.
+fn kinds() -> impl Iterator<Item = Kind> {
+    #[cfg(target_arch = "x86_64")]
+    let vector = [
+        (Kind::Avx512Bf16, has_avx512bf16 as fn() -> bool),
+        (Kind::Avx512, has_avx512),
+        (Kind::Avx2, has_avx2),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let vector: [(Kind, fn() -> bool); 0] = [];
+    vector
+        .into_iter()
+        .filter(|(_, present)| present())
+        .map(|(kind, _)| kind)
+        .chain([Kind::Portable])
+}
+
 impl Default for Isa {
     fn default() -> Self {
         Self::best()
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512bf16() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512bf16")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -112,7 +119,7 @@ macro_rules! kernel {
                 match self.0 {
                     // SAFETY: an `Isa` of this kind exists only after detection succeeded.
                     #[cfg(target_arch = "x86_64")]
-                    crate::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
+                    crate::isa::Kind::Avx512Bf16 | crate::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
                     crate::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },

@@ -32,11 +32,14 @@
 
 pub mod attention;
 pub mod buffer;
+pub mod fast;
 pub mod gemm;
 pub mod isa;
 pub mod loss;
 pub mod math;
+mod pairs;
 pub mod pointwise;
+mod quantised;
 pub mod rope;
 pub mod rows;
 mod simd;

@@ -1,120 +1,205 @@
-//! Stands in for the compact storage until it lands: f32 rows, multiplied exactly.
-use crate::{Isa, Lhs, Packed, Rhs, Store};
-use std::ops::Range;
+//! Frozen matrices in the storage that the fast products read.
+//!
+//! A [`Weight`] stands for a matrix of bf16 numbers, whatever its [`Format`]: the quantised
+//! formats say which bf16 numbers, and a product with them has the bits of the product with a
+//! bf16 weight of the same numbers.
+
+use crate::buffer::{Buffer, Lines};
+use crate::pairs::{PANEL, Pairs, pair, widen};
+use crate::quantised;
+
 /// Storage of a frozen matrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// a
+    /// 16 bits a weight: the nearest bf16 number.
     Bf16,
-    /// b
+    /// 8.5 bits a weight: integers from -127 to 127 and, per output and group of 64 inputs, an
+    /// `f32` scale, which is the largest magnitude over 127.
     Int8,
-    /// c
+    /// 4.5 bits a weight: the 4-bit `NormalFloat` of `QLoRA` (Dettmers et al. 2023, appendix E) and,
+    /// per output and group of 64 inputs, the largest magnitude as an `f32` scale.
     Nf4,
 }
-/// w
+
+/// Inputs that share a scale.
+pub(crate) const GROUP: usize = 64;
+
+/// A frozen matrix `[outputs, inputs]`, a linear layer's weight, in one copy that
+/// [`Isa::project`](crate::Isa::project) and [`Isa::project_back`](crate::Isa::project_back) read.
+///
+/// Panels of 32 outputs, in each a row of 32 pairs for every two inputs; both dimensions are
+/// padded with zeros to multiples of 32.
 #[derive(Clone, Debug)]
 pub struct Weight {
     format: Format,
-    rows: Vec<f32>,
-    packed: Packed,
-    n: usize,
-    k: usize,
+    outputs: usize,
+    inputs: usize,
+    /// Panel after panel; a row of 32 pairs takes 128, 64 or 32 bytes.
+    codes: Lines<u32>,
+    /// Panel after panel, per group of inputs 32 scales; empty for [`Format::Bf16`].
+    scales: Buffer,
 }
+
 impl Weight {
-    /// p
-    pub fn pack(format: Format, data: &[f32], n: usize, k: usize) -> Self {
-        Self {
+    /// Packs a row-major matrix `[outputs, inputs]` of finite numbers.
+    ///
+    /// # Panics
+    /// When `data` does not have `outputs * inputs` floats.
+    #[must_use]
+    pub fn pack(format: Format, data: &[f32], outputs: usize, inputs: usize) -> Self {
+        let panels = outputs.div_ceil(PANEL);
+        let pairs = inputs.next_multiple_of(PANEL) / 2;
+        let groups = match format {
+            Format::Bf16 => 0,
+            Format::Int8 | Format::Nf4 => inputs.div_ceil(GROUP),
+        };
+        let mut weight = Self {
             format,
-            rows: data.to_vec(),
-            packed: Packed::transpose_of(data, n, k),
-            n,
-            k,
+            outputs,
+            inputs,
+            codes: Lines::zeros(panels * pairs * format.row_words()),
+            scales: Buffer::zeros(panels * groups * PANEL),
+        };
+        weight.fill(data);
+        weight
+    }
+
+    /// Packs another matrix of the same shape in the same format; reuses the memory.
+    ///
+    /// # Panics
+    /// When `data` does not have `outputs * inputs` floats.
+    pub fn fill(&mut self, data: &[f32]) {
+        let (format, inputs) = (self.format, self.inputs);
+        assert_eq!(data.len(), self.outputs * inputs, "floats of the matrix");
+        if data.is_empty() {
+            return;
+        }
+        let panels = data.chunks(PANEL * inputs);
+        let codes = self
+            .codes
+            .chunks_exact_mut(inputs.next_multiple_of(PANEL) / 2 * format.row_words());
+        if format == Format::Bf16 {
+            for (rows, codes) in panels.zip(codes) {
+                for (lane, row) in rows.chunks_exact(inputs).enumerate() {
+                    for (p, x) in row.chunks(2).enumerate() {
+                        codes[p * PANEL + lane] = pair(x[0], x.get(1).copied().unwrap_or(0.0));
+                    }
+                }
+            }
+        } else {
+            let scales = self.scales.chunks_exact_mut(inputs.div_ceil(GROUP) * PANEL);
+            for ((rows, codes), scales) in panels.zip(codes).zip(scales) {
+                codes.fill(0);
+                for (lane, row) in rows.chunks_exact(inputs).enumerate() {
+                    quantised::pack(format, row, lane, codes, scales);
+                }
+            }
         }
     }
-    /// f
-    pub fn fill(&mut self, data: &[f32]) {
-        *self = Self::pack(self.format, data, self.n, self.k);
-    }
-    /// o
+
+    /// Rows of the matrix.
+    #[must_use]
     pub fn outputs(&self) -> usize {
-        self.n
+        self.outputs
     }
-    /// i
+
+    /// Columns of the matrix.
+    #[must_use]
     pub fn inputs(&self) -> usize {
-        self.k
+        self.inputs
     }
-    /// f
+
+    /// How the numbers are stored.
+    #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
-    /// b
+
+    /// Bytes of the stored numbers and scales, padding included.
+    #[must_use]
     pub fn bytes(&self) -> usize {
-        self.rows.len() * 8
+        4 * (self.codes.len() + self.scales.len())
     }
-    /// r
+
+    /// Row `j`: the numbers that the products multiply, which are exact in bf16.
+    ///
+    /// # Panics
+    /// When there is no such row or `out` is not `inputs` long.
     pub fn row(&self, j: usize, out: &mut [f32]) {
-        out.copy_from_slice(&self.rows[j * self.k..][..self.k]);
+        assert!(j < self.outputs, "row {j} of {}", self.outputs);
+        assert_eq!(out.len(), self.inputs, "floats of the row");
+        let (q, lane) = (j / PANEL, j % PANEL);
+        for (p, x) in out.chunks_mut(2).enumerate() {
+            let codes = self.codes(q, 2 * p);
+            let bits = match self.format {
+                Format::Bf16 => codes[lane],
+                Format::Int8 => quantised::int8(codes, self.scales(q, 2 * p), lane),
+                Format::Nf4 => quantised::nf4(codes, self.scales(q, 2 * p), lane),
+            };
+            x[0] = widen(bits & 0xffff);
+            if let Some(x) = x.get_mut(1) {
+                *x = widen(bits >> 16);
+            }
+        }
+    }
+
+    /// Words from one panel to the next.
+    pub(crate) fn panel_words(&self) -> usize {
+        self.inputs.next_multiple_of(PANEL) / 2 * self.format.row_words()
+    }
+
+    /// The codes of panel `q` from the row of an even input on.
+    pub(crate) fn codes(&self, q: usize, input: usize) -> &[u32] {
+        let size = self.panel_words();
+        &self.codes[q * size..][..size][input / 2 * self.format.row_words()..]
+    }
+
+    /// The scales of panel `q` for the group of an input.
+    pub(crate) fn scales(&self, q: usize, input: usize) -> &[f32] {
+        &self.scales[(q * self.inputs.div_ceil(GROUP) + input / GROUP) * PANEL..][..PANEL]
+    }
+
+    /// Brings `depth` inputs of panel `q`, padded to a multiple of 32, into rows of pairs. Of a
+    /// quantised weight; `first` is a multiple of 32.
+    ///
+    /// # Safety
+    /// `V` is enabled and `to` has the room.
+    #[inline(always)]
+    pub(crate) unsafe fn unpack<V: Pairs>(
+        &self,
+        q: usize,
+        first: usize,
+        depth: usize,
+        to: *mut u32,
+    ) {
+        let end = (first + depth).next_multiple_of(PANEL);
+        let mut input = first;
+        while input < end {
+            let next = end.min((input / GROUP + 1) * GROUP);
+            let rows = (next - input) / 2;
+            let codes = &self.codes(q, input)[..rows * self.format.row_words()];
+            let scales = self.scales(q, input);
+            // SAFETY: `codes` has this many rows, `to` by the caller's promise.
+            unsafe {
+                let to = to.add((input - first) / 2 * PANEL);
+                match self.format {
+                    Format::Int8 => V::unpack_int8(codes, scales, to),
+                    Format::Nf4 => V::unpack_nf4(codes, scales, to),
+                    Format::Bf16 => unreachable!("bf16 is read in place"),
+                }
+            }
+            input = next;
+        }
     }
 }
-impl Isa {
-    /// p
-    pub fn project(
-        self,
-        m: usize,
-        x: &[f32],
-        xs: usize,
-        w: &Weight,
-        o: Range<usize>,
-        y: &mut [f32],
-        ys: usize,
-        store: Store,
-    ) {
-        self.gemm(
-            m,
-            o.len(),
-            w.k,
-            Lhs::rows(x, xs),
-            w.packed.from_column(o.start),
-            y,
-            ys,
-            store,
-        );
-    }
-    /// b
-    pub fn project_back(
-        self,
-        m: usize,
-        dy: &[f32],
-        s: usize,
-        w: &Weight,
-        i: Range<usize>,
-        dx: &mut [f32],
-        ds: usize,
-        store: Store,
-    ) {
-        self.gemm(
-            m,
-            i.len(),
-            w.n,
-            Lhs::rows(dy, s),
-            Rhs::rows(&w.rows[i.start..], w.k),
-            dx,
-            ds,
-            store,
-        );
-    }
-    /// g
-    pub fn gemm_bf16(
-        self,
-        m: usize,
-        n: usize,
-        k: usize,
-        a: Lhs<'_>,
-        b: Rhs<'_>,
-        c: &mut [f32],
-        ldc: usize,
-        store: Store,
-    ) {
-        self.gemm(m, n, k, a, b, c, ldc, store);
+
+impl Format {
+    /// Words of a row of 32 pairs.
+    pub(crate) fn row_words(self) -> usize {
+        match self {
+            Self::Bf16 => PANEL,
+            Self::Int8 => PANEL / 2,
+            Self::Nf4 => PANEL / 4,
+        }
     }
 }

@@ -1,0 +1,634 @@
+//! Matrix products of the `fast` mode: bf16 operands, `f32` sums.
+//!
+//! Both operands are rounded to bf16 (to nearest, ties to even) and an element of the result is
+//! one chain over the depth in steps of a pair, see [`crate::pairs`]: the chain of an element does
+//! not depend on which rows and columns are computed beside it, nor on the blocks below. So on one
+//! [`Isa`] the bits are the same for any batch and any split over threads.
+//!
+//! The structure is that of [`crate::gemm`] one level up: the left operand is rounded into scratch
+//! that stays in the second-level cache, the right one comes in panels of 32 columns of which a
+//! block of [`DEPTH`] stays in the first-level cache. Panels of a bf16 [`Weight`] are read in
+//! place; other formats, the transpose, and `f32` operands are brought into that form block by
+//! block, once for all rows.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::buffer::{Buffer, Lines};
+use crate::gemm::{Lhs, Rhs, Store, heights, reach};
+use crate::isa::Isa;
+use crate::pairs::{PANEL, Pairs, Task, run};
+use crate::weight::{Format, Weight};
+
+/// Columns of one vector of 512 bits.
+const HALF: usize = PANEL / 2;
+
+/// Most inputs of a block: 24 KiB of a panel.
+const DEPTH: usize = 384;
+
+/// Pairs between rows of the rounded left operand; not a power of two, so that a tile's rows
+/// fall into different sets of the cache.
+const LEFT_STRIDE: usize = DEPTH / 2 + 16;
+
+/// Most inputs of the left operand that are rounded at once.
+const LEFT_DEPTH: usize = 3 * DEPTH;
+
+/// Pairs of the rounded left operand: half of a second-level cache of 1 MiB.
+const LEFT_PAIRS: usize = 128 << 10;
+
+impl Isa {
+    /// `y_ij = sum_p x_ip W_(outputs.start + j)p`, or added to the old `y`, for `m` rows of `x`
+    /// `[m, inputs]` and `y` `[m, outputs.len()]`, rows `x_stride` and `y_stride` floats apart.
+    ///
+    /// Results do not depend on how a caller splits rows or outputs; ranges at multiples of 32
+    /// are the fastest. `O(m inputs outputs)`.
+    ///
+    /// # Panics
+    /// When a slice is shorter than its shape says or `outputs` is not a range of the weight's.
+    #[allow(clippy::too_many_arguments, reason = "the argument list of every BLAS")]
+    pub fn project(
+        self,
+        m: usize,
+        x: &[f32],
+        x_stride: usize,
+        w: &Weight,
+        outputs: Range<usize>,
+        y: &mut [f32],
+        y_stride: usize,
+        store: Store,
+    ) {
+        assert!(outputs.start <= outputs.end && outputs.end <= w.outputs());
+        assert!(m < 2 || x_stride >= w.inputs(), "rows of x overlap");
+        let left = Lhs::rows(x, x_stride);
+        let right = Right::Forward(w);
+        product(
+            self,
+            m,
+            w.inputs(),
+            left,
+            right,
+            outputs,
+            y,
+            y_stride,
+            store,
+        );
+    }
+
+    /// `dx_ip = sum_j dy_ij W_j(inputs.start + p)`, or added to the old `dx`, over all outputs
+    /// `j`, for `m` rows of `dy` `[m, outputs]` and `dx` `[m, inputs.len()]`.
+    ///
+    /// The weight is read from the same storage as in [`Isa::project`]. `O(m inputs outputs)`.
+    ///
+    /// # Panics
+    /// When a slice is shorter than its shape says or `inputs` is not a range of the weight's.
+    #[allow(clippy::too_many_arguments, reason = "the argument list of every BLAS")]
+    pub fn project_back(
+        self,
+        m: usize,
+        dy: &[f32],
+        dy_stride: usize,
+        w: &Weight,
+        inputs: Range<usize>,
+        dx: &mut [f32],
+        dx_stride: usize,
+        store: Store,
+    ) {
+        assert!(inputs.start <= inputs.end && inputs.end <= w.inputs());
+        assert!(m < 2 || dy_stride >= w.outputs(), "rows of dy overlap");
+        let left = Lhs::rows(dy, dy_stride);
+        let right = Right::Backward(w);
+        product(
+            self,
+            m,
+            w.outputs(),
+            left,
+            right,
+            inputs,
+            dx,
+            dx_stride,
+            store,
+        );
+    }
+
+    /// `C = A B` or `C += A B` as [`Isa::gemm`], with both operands rounded to bf16.
+    ///
+    /// # Panics
+    /// When a slice is shorter than its shape says, or `ldc < n`.
+    #[allow(clippy::too_many_arguments, reason = "the argument list of every BLAS")]
+    pub fn gemm_bf16(
+        self,
+        m: usize,
+        n: usize,
+        k: usize,
+        a: Lhs<'_>,
+        b: Rhs<'_>,
+        c: &mut [f32],
+        ldc: usize,
+        store: Store,
+    ) {
+        if n > 0 && k > 0 {
+            // Offsets grow with the row and, panels being at least 32 apart, with the column.
+            let last =
+                reach(k - 1, b.row, (n - 1) / PANEL, b.panel).saturating_add((n - 1) % PANEL);
+            assert!(
+                b.data.len() > last,
+                "B has {} floats, [{k}, {n}] needs more",
+                b.data.len()
+            );
+            assert!(n <= PANEL || b.panel >= PANEL, "panels overlap");
+        }
+        product(self, m, k, a, Right::Floats(b, n), 0..n, c, ldc, store);
+    }
+}
+
+/// The right operand `[k, n]`.
+#[derive(Clone, Copy)]
+enum Right<'a> {
+    /// The transpose of a weight.
+    Forward(&'a Weight),
+    /// A weight.
+    Backward(&'a Weight),
+    /// A matrix of this many columns.
+    Floats(Rhs<'a>, usize),
+}
+
+#[derive(Default)]
+struct Scratch {
+    left: Lines<u32>,
+    right: Lines<u32>,
+    /// Sums of a panel of which not all columns are wanted.
+    sums: Buffer,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// `C[.., columns] (+)= A B` for `A [m, k]`; `c` begins at the first of the columns.
+#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
+fn product(
+    isa: Isa,
+    m: usize,
+    k: usize,
+    left: Lhs<'_>,
+    right: Right<'_>,
+    columns: Range<usize>,
+    c: &mut [f32],
+    ldc: usize,
+    store: Store,
+) {
+    let n = columns.len();
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(ldc >= n, "rows of the result are {ldc} apart but {n} long");
+    assert!(
+        c.len() > reach(m - 1, ldc, n - 1, 1),
+        "the result has {} floats, [{m}, {n}] needs more",
+        c.len()
+    );
+    if k == 0 {
+        if store == Store::Overwrite {
+            c.chunks_mut(ldc).take(m).for_each(|row| row[..n].fill(0.0));
+        }
+        return;
+    }
+    assert!(
+        left.data.len() > reach(m - 1, left.row, k - 1, left.col),
+        "the left operand has {} floats, [{m}, {k}] needs more",
+        left.data.len()
+    );
+    SCRATCH.with_borrow_mut(|scratch| {
+        for first in (0..k).step_by(LEFT_DEPTH) {
+            let depth = LEFT_DEPTH.min(k - first);
+            let blocks = depth.div_ceil(DEPTH);
+            let most = (LEFT_PAIRS / (blocks * LEFT_STRIDE)).next_multiple_of(12);
+            for (i, rows) in heights(m, most) {
+                let part = Part {
+                    isa,
+                    first,
+                    depth,
+                    rows,
+                    ldc,
+                    fresh: first == 0 && store == Store::Overwrite,
+                };
+                part.run(
+                    at_row(left, i, first),
+                    right,
+                    columns.clone(),
+                    &mut c[i * ldc..],
+                    scratch,
+                );
+            }
+        }
+    });
+}
+
+/// The operand from row `i` and depth `p` on.
+fn at_row(left: Lhs<'_>, i: usize, p: usize) -> Lhs<'_> {
+    Lhs {
+        data: &left.data[i * left.row + p * left.col..],
+        ..left
+    }
+}
+
+/// Some rows and some depth of a product; its left operand fits into the scratch.
+struct Part {
+    isa: Isa,
+    first: usize,
+    depth: usize,
+    rows: usize,
+    ldc: usize,
+    fresh: bool,
+}
+
+impl Part {
+    fn run(
+        &self,
+        left: Lhs<'_>,
+        right: Right<'_>,
+        columns: Range<usize>,
+        c: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let Scratch {
+            left: pairs,
+            right: panel,
+            sums,
+        } = scratch;
+        let rounded = self.round(left, pairs);
+        let in_place = matches!(right, Right::Forward(w) if w.format() == Format::Bf16);
+        let mut j = columns.start;
+        while j < columns.end {
+            let q = j / PANEL;
+            let (low, left) = (j % PANEL, columns.end - j);
+            let c = &mut c[j - columns.start..];
+            let wide = match left / PANEL {
+                _ if low > 0 => 0,
+                // Few rows are few chains: advance several panels at once.
+                4.. if in_place && self.rows == 1 => 4 * PANEL,
+                2.. if in_place && self.rows <= 3 => 2 * PANEL,
+                0 if left == HALF => HALF,
+                0 => 0,
+                _ => PANEL,
+            };
+            if wide > 0 {
+                self.panels(&rounded, right, q, wide, panel, c, self.ldc, self.fresh);
+                j += wide;
+            } else {
+                let width = left.min(PANEL - low);
+                let wide = if low + width <= HALF { HALF } else { PANEL };
+                let sums = sums.first(self.rows * wide);
+                if !self.fresh {
+                    for (i, row) in sums.chunks_exact_mut(wide).enumerate() {
+                        row[low..low + width].copy_from_slice(&c[i * self.ldc..][..width]);
+                    }
+                }
+                self.panels(&rounded, right, q, wide, panel, sums, wide, self.fresh);
+                for (i, row) in sums.chunks_exact(wide).enumerate() {
+                    c[i * self.ldc..][..width].copy_from_slice(&row[low..low + width]);
+                }
+                j += width;
+            }
+        }
+    }
+
+    /// Rounds the left operand: blocks of [`DEPTH`], each padded with zeros to a multiple of 32.
+    fn round(&self, left: Lhs<'_>, pairs: &mut Lines<u32>) -> Rounded {
+        let turned = left.col != 1;
+        let across = if turned {
+            self.rows.next_multiple_of(16)
+        } else {
+            LEFT_STRIDE
+        };
+        let block = if turned {
+            DEPTH / 2 * across
+        } else {
+            self.rows * across
+        };
+        let pairs = pairs.first(self.depth.div_ceil(DEPTH) * block);
+        let task = Round {
+            from: left,
+            rows: self.rows,
+            depth: self.depth,
+            across,
+            block,
+            to: pairs.as_mut_ptr(),
+        };
+        // SAFETY: `product` asserted that the operand's rows and depth lie in its slice, and the
+        // scratch has a block for every `DEPTH`.
+        unsafe { run(self.isa, &task) };
+        Rounded {
+            at: pairs.as_ptr(),
+            across,
+            block,
+            turned,
+        }
+    }
+
+    /// `wide` columns from panel `q` on, for all rows and the whole depth.
+    #[allow(clippy::too_many_arguments, reason = "the operands of one block")]
+    fn panels(
+        &self,
+        left: &Rounded,
+        right: Right<'_>,
+        q: usize,
+        wide: usize,
+        scratch: &mut Lines<u32>,
+        c: &mut [f32],
+        ldc: usize,
+        fresh: bool,
+    ) {
+        for (block, from) in (0..self.depth).step_by(DEPTH).enumerate() {
+            let depth = DEPTH.min(self.depth - from);
+            let (panel, apart) = match right {
+                Right::Forward(w) if w.format() == Format::Bf16 => {
+                    (w.codes(q, self.first + from).as_ptr(), w.panel_words())
+                }
+                _ => {
+                    let panel = scratch.first(depth.next_multiple_of(PANEL) / 2 * PANEL);
+                    let task = Bring {
+                        right,
+                        q,
+                        first: self.first + from,
+                        depth,
+                        to: panel.as_mut_ptr(),
+                    };
+                    // SAFETY: the scratch holds `depth` inputs, padded; `q` and `first` lie inside
+                    // the operand, whose own extent was asserted.
+                    unsafe { run(self.isa, &task) };
+                    (panel.as_ptr(), 0)
+                }
+            };
+            // SAFETY: the scratch of the left operand has this block.
+            let at = unsafe { left.at.add(block * left.block) };
+            let tiles = Tiles {
+                rows: self.rows,
+                pairs: depth.next_multiple_of(PANEL) / 2,
+                left: at,
+                across: left.across,
+                turned: left.turned,
+                panel,
+                apart,
+                wide,
+                c: c.as_mut_ptr(),
+                ldc,
+                fresh: fresh && from == 0,
+            };
+            // SAFETY: both operands hold `pairs` pairs, zeros where the depth ends; `product`
+            // asserted that `c` has these rows and columns.
+            unsafe { run(self.isa, &tiles) };
+        }
+    }
+}
+
+/// The left operand as pairs: pair `p` of row `i` of a block is at `i * LEFT_STRIDE + p`, or, if
+/// turned, at `p * across + i`.
+struct Rounded {
+    at: *const u32,
+    across: usize,
+    block: usize,
+    turned: bool,
+}
+
+/// Fills a [`Rounded`].
+struct Round<'a> {
+    from: Lhs<'a>,
+    rows: usize,
+    depth: usize,
+    across: usize,
+    block: usize,
+    to: *mut u32,
+}
+
+impl Task for Round<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Pairs>(&self) {
+        for (block, first) in (0..self.depth).step_by(DEPTH).enumerate() {
+            let depth = DEPTH.min(self.depth - first);
+            // SAFETY: the task's block, row and depth are inside its operands.
+            unsafe {
+                let to = self.to.add(block * self.block);
+                if self.from.col == 1 {
+                    for i in 0..self.rows {
+                        let row = &self.from.data[i * self.from.row + first..][..depth];
+                        narrow_row::<V>(row, to.add(i * self.across));
+                    }
+                } else {
+                    let from = &self.from.data[first * self.from.col..];
+                    narrow_panel::<V>(from, self.from.col, depth, self.rows, self.across, to);
+                }
+            }
+        }
+    }
+}
+
+/// Rounds a row and pads it with zeros to a multiple of 32.
+///
+/// # Safety
+/// `V` is enabled; `to` has room for the padded row.
+#[inline(always)]
+unsafe fn narrow_row<V: Pairs>(row: &[f32], to: *mut u32) {
+    let whole = row.len() / PANEL * PANEL;
+    // SAFETY: whole vectors of the row, then one that is padded.
+    unsafe {
+        for p in (0..whole).step_by(PANEL) {
+            V::narrow_row(row.as_ptr().add(p), to.add(p / 2));
+        }
+        if whole < row.len() {
+            let mut rest = [0.0; PANEL];
+            rest[..row.len() - whole].copy_from_slice(&row[whole..]);
+            V::narrow_row(rest.as_ptr(), to.add(whole / 2));
+        }
+    }
+}
+
+/// Rounds `depth` rows of `width` floats, `stride` apart, into rows of pairs `across` apart, and
+/// pads with zeros to a depth that is a multiple of 32 and a width that is one of 16.
+///
+/// # Safety
+/// `V` is enabled; `to` has room for the padded block.
+#[inline(always)]
+unsafe fn narrow_panel<V: Pairs>(
+    from: &[f32],
+    stride: usize,
+    depth: usize,
+    width: usize,
+    across: usize,
+    to: *mut u32,
+) {
+    let zeros = [0.0; 16];
+    for p in (0..depth.next_multiple_of(PANEL)).step_by(2) {
+        for i in (0..width).step_by(16) {
+            let lanes = 16.min(width - i);
+            let mut rest = [[0.0; 16]; 2];
+            let mut at = |row: usize| -> *const f32 {
+                if row >= depth {
+                    return zeros.as_ptr();
+                }
+                let row_at = &from[row * stride + i..][..lanes];
+                if lanes == 16 {
+                    return row_at.as_ptr();
+                }
+                rest[row % 2][..lanes].copy_from_slice(row_at);
+                rest[row % 2].as_ptr()
+            };
+            let (low, high) = (at(p), at(p + 1));
+            // SAFETY: sixteen floats each, by the slices above or the padding.
+            unsafe { V::narrow_columns(low, high, to.add(p / 2 * across + i)) };
+        }
+    }
+}
+
+/// Brings a block of a panel of the right operand into pairs.
+struct Bring<'a> {
+    right: Right<'a>,
+    q: usize,
+    first: usize,
+    depth: usize,
+    to: *mut u32,
+}
+
+impl Task for Bring<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Pairs>(&self) {
+        match self.right {
+            // SAFETY: the panel and the depth are inside the weight, the scratch has the room.
+            Right::Forward(w) => unsafe {
+                w.unpack::<V>(self.q, self.first, self.depth, self.to);
+            },
+            Right::Backward(w) => {
+                let mut square = [0_u32; PANEL / 2 * PANEL];
+                for j in (0..self.depth).step_by(PANEL) {
+                    // A square of 32 inputs and 32 outputs.
+                    let from = match w.format() {
+                        Format::Bf16 => w.codes((self.first + j) / PANEL, self.q * PANEL).as_ptr(),
+                        Format::Int8 | Format::Nf4 => {
+                            let (panel, input) = ((self.first + j) / PANEL, self.q * PANEL);
+                            // SAFETY: the square has room for 32 inputs.
+                            unsafe { w.unpack::<V>(panel, input, PANEL, square.as_mut_ptr()) };
+                            square.as_ptr()
+                        }
+                    };
+                    // SAFETY: storage is padded to whole squares, and so is the scratch.
+                    unsafe {
+                        let to = self.to.add(j / 2 * PANEL);
+                        V::turn(from, to);
+                        V::turn(from.add(16), to.add(8 * PANEL));
+                    }
+                }
+            }
+            Right::Floats(b, n) => {
+                let column = self.q * PANEL;
+                let from = &b.data[b.offset(self.first, column)..];
+                let width = PANEL.min(n - column);
+                // SAFETY: the scratch has the room.
+                unsafe { narrow_panel::<V>(from, b.row, self.depth, width, PANEL, self.to) };
+            }
+        }
+    }
+}
+
+/// All rows times the columns of half a panel, of one, or of several.
+struct Tiles {
+    rows: usize,
+    pairs: usize,
+    left: *const u32,
+    across: usize,
+    turned: bool,
+    panel: *const u32,
+    /// Pairs from one panel to the next.
+    apart: usize,
+    /// Columns.
+    wide: usize,
+    c: *mut f32,
+    ldc: usize,
+    fresh: bool,
+}
+
+/// `MR` rows by `NV` vectors; all chains advance together over the pairs.
+///
+/// # Safety
+/// `V` is enabled; rows `i .. i + MR` and columns `j .. j + NV * V::LANES` are inside the task.
+#[inline(always)]
+unsafe fn tile<V: Pairs, const MR: usize, const NV: usize, const TURNED: bool>(
+    task: &Tiles,
+    i: usize,
+    j: usize,
+) {
+    // SAFETY: the caller promises that the tile lies inside the operands; all offsets below are
+    // products of indices inside the tile.
+    unsafe {
+        let c = task.c.add(i * task.ldc + j);
+        let panel = task.panel.add(j / PANEL * task.apart + j % PANEL);
+        let (left, row, step) = if TURNED {
+            (task.left.add(i), 1, task.across)
+        } else {
+            (task.left.add(i * LEFT_STRIDE), LEFT_STRIDE, 1)
+        };
+        let mut sums = [[V::zero(); NV]; MR];
+        if !task.fresh {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (v, x) in row.iter_mut().enumerate() {
+                    *x = V::load(c.add(r * task.ldc + v * V::LANES));
+                }
+            }
+        }
+        for p in 0..task.pairs {
+            let (left, panel) = (left.add(p * step), panel.add(p * PANEL));
+            let right: [V::Right; NV] = std::array::from_fn(|v| {
+                let column = v * V::LANES;
+                V::right(panel.add(column / PANEL * task.apart + column % PANEL))
+            });
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let left = V::left(left.add(r * row));
+                for (x, y) in sums.iter_mut().zip(right) {
+                    *x = x.dot(left, y);
+                }
+            }
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (v, x) in row.iter().enumerate() {
+                x.store(c.add(r * task.ldc + v * V::LANES));
+            }
+        }
+    }
+}
+
+/// Calls `tile` with constant height and width.
+macro_rules! tiles {
+    ($v:ty, $task:expr, $i:expr, $j:expr, ($mr:expr, $nv:expr): $(($m:literal, $n:literal))*) => {
+        match ($mr, $nv, $task.turned) {
+            $(($m, $n, false) => tile::<$v, $m, $n, false>($task, $i, $j),
+              ($m, $n, true) => tile::<$v, $m, $n, true>($task, $i, $j),)*
+            shape => unreachable!("no tile of shape {shape:?}"),
+        }
+    };
+}
+
+impl Task for Tiles {
+    #[inline(always)]
+    unsafe fn run<V: Pairs>(&self) {
+        // The tallest tile, and its columns: what the registers hold.
+        let (tallest, columns) = if V::LANES == HALF {
+            (12, self.wide)
+        } else {
+            (4, HALF)
+        };
+        for j in (0..self.wide).step_by(columns) {
+            for (i, height) in heights(self.rows, tallest) {
+                // SAFETY: `i + height <= rows`, `j + columns <= wide`.
+                unsafe {
+                    if V::LANES == HALF {
+                        tiles!(V, self, i, j, (height, columns / HALF):
+                            (1, 1) (2, 1) (3, 1) (4, 1) (5, 1) (6, 1) (7, 1) (8, 1) (9, 1) (10, 1) (11, 1) (12, 1)
+                            (1, 2) (2, 2) (3, 2) (4, 2) (5, 2) (6, 2) (7, 2) (8, 2) (9, 2) (10, 2) (11, 2) (12, 2)
+                            (1, 4) (2, 4) (3, 4) (1, 8));
+                    } else {
+                        tiles!(V, self, i, j, (height, columns / V::LANES): (1, 2) (2, 2) (3, 2) (4, 2));
+                    }
+                }
+            }
+        }
+    }
+}
