@@ -17,7 +17,7 @@ const BATCHES: [usize; 3] = [1, 7, 32];
 
 fn examples() -> Vec<Example> {
     (0..SEQUENCES)
-        .map(|i| example(3 + 7 * i % 31, i % 5))
+        .map(|i| example(6 + 7 * i % 31, i % 5))
         .collect()
 }
 
