@@ -1,27 +1,54 @@
-//! Speed of the matrix product on one thread, per shape and instruction set.
+//! Speed of the matrix products on one thread, per shape and instruction set.
 //!
-//! `cargo run --release -p openledger-kernels --example gflops`
+//! `cargo run --release -p openledger-kernels --example gflops [exact] [fast] [decode]`
+//!
+//! `fast` prints GFLOP/s and the fraction of what a loop over registers alone reaches; `decode`
+//! prints GB/s of weights read by few rows, beside a plain read of as much memory.
 #![allow(clippy::print_stdout, reason = "a report for a person")]
+#![allow(
+    unsafe_code,
+    reason = "the peak of an instruction is measured with the instruction"
+)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use openledger_kernels::{Isa, Lhs, Packed, Rhs, Store};
+use openledger_kernels::{Format, Isa, Lhs, Packed, Rhs, Store, Weight};
 
 /// Best of many repeats, in GFLOP/s: the machine may be shared, the fastest run is not.
 fn best(flops: usize, mut run: impl FnMut()) -> f64 {
-    let (start, mut shortest) = (Instant::now(), Duration::MAX);
+    run();
+    let (start, mut shortest, mut runs) = (Instant::now(), Duration::MAX, 1);
     while start.elapsed() < Duration::from_millis(300) {
         let one = Instant::now();
-        for _ in 0..4 {
+        for _ in 0..runs {
             run();
         }
-        shortest = shortest.min(one.elapsed() / 4);
+        let took = one.elapsed();
+        shortest = shortest.min(took / runs);
+        // Long enough for the clock, short enough to fall between two interruptions.
+        if took < Duration::from_micros(300) {
+            runs *= 2;
+        }
     }
     flops as f64 / shortest.as_secs_f64() / 1e9
 }
 
 fn main() {
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|word| word == name);
+    if wanted("exact") {
+        exact();
+    }
+    if wanted("fast") {
+        fast();
+    }
+    if wanted("decode") {
+        decode();
+    }
+}
+
+fn exact() {
     println!(
         "GFLOP/s, one thread\n{:>5}{:>6}{:>6}  {:<9}{:>8}{:>8}{:>8}",
         "m", "n", "k", "set", "packed", "rows", "A^T B"
@@ -62,6 +89,179 @@ fn main() {
                 speed(Lhs::rows(&a, k), Rhs::rows(&b, n)),
                 speed(Lhs::transposed(&a, m), Rhs::rows(&b, n)),
             );
+        }
+    }
+}
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| (i * 31 % 257) as f32 / 128.0 - 1.0)
+        .collect()
+}
+
+const FORMATS: [Format; 3] = [Format::Bf16, Format::Int8, Format::Nf4];
+
+fn fast() {
+    let peak = peak();
+    println!("\nbf16 products, GFLOP/s, one thread");
+    if let Some(peak) = peak {
+        println!("vdpbf16ps on registers alone: {peak:.1} GFLOP/s");
+    }
+    println!(
+        "{:>6}{:>6}{:>6}  {:<11}{:>9}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "m", "out", "in", "set", "bf16", "", "int8", "nf4", "back", "b.int8", "b.nf4", "A^T B"
+    );
+    for (outputs, inputs) in [
+        (576, 576),
+        (960, 576),
+        (1536, 576),
+        (576, 1536),
+        (49_152, 576),
+        (16, 576),
+        (576, 16),
+    ] {
+        let data = numbers(outputs * inputs);
+        let weights = FORMATS.map(|format| Weight::pack(format, &data, outputs, inputs));
+        for m in [1, 4, 16, 64, 128, 512, 1024] {
+            let (x, dy) = (numbers(m * inputs), numbers(m * outputs));
+            let mut c = vec![0.0; (m * outputs).max(m * inputs).max(inputs * outputs)];
+            for isa in Isa::available() {
+                if isa == Isa::PORTABLE || outputs > 4096 && isa.name() == "avx2" {
+                    continue;
+                }
+                let flops = 2 * m * outputs * inputs;
+                let mut forward = |w: &Weight| {
+                    best(flops, || {
+                        isa.project(
+                            m,
+                            &x,
+                            inputs,
+                            w,
+                            0..outputs,
+                            black_box(&mut c),
+                            outputs,
+                            Store::Overwrite,
+                        );
+                    })
+                };
+                let [bf16, int8, nf4] = weights.each_ref().map(&mut forward);
+                let mut back = |w: &Weight| {
+                    best(flops, || {
+                        isa.project_back(
+                            m,
+                            &dy,
+                            outputs,
+                            w,
+                            0..inputs,
+                            black_box(&mut c),
+                            inputs,
+                            Store::Overwrite,
+                        );
+                    })
+                };
+                let [b_bf16, b_int8, b_nf4] = weights.each_ref().map(&mut back);
+                let gradient = best(flops, || {
+                    let (a, b) = (Lhs::transposed(&dy, outputs), Rhs::rows(&x, inputs));
+                    isa.gemm_bf16(
+                        outputs,
+                        inputs,
+                        m,
+                        a,
+                        b,
+                        black_box(&mut c),
+                        inputs,
+                        Store::Overwrite,
+                    );
+                });
+                let share = peak.filter(|_| isa.name() == "avx512bf16");
+                let share =
+                    share.map_or(String::new(), |peak| format!("{:.0}%", 100.0 * bf16 / peak));
+                println!(
+                    "{m:>6}{outputs:>6}{inputs:>6}  {:<11}{bf16:>9.1}{share:>6}{int8:>9.1}{nf4:>9.1}{b_bf16:>9.1}{b_int8:>9.1}{b_nf4:>9.1}{gradient:>9.1}",
+                    isa.name()
+                );
+            }
+        }
+    }
+}
+
+/// GFLOP/s of the pair product with nothing to load or store.
+#[cfg(target_arch = "x86_64")]
+fn peak() -> Option<f64> {
+    use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps, _mm512_reduce_add_ps, _mm512_setzero_ps};
+
+    const CHAINS: usize = 24;
+    const STEPS: usize = 1000;
+
+    #[target_feature(enable = "avx512bf16,avx512f")]
+    fn chains(pairs: __m512bh) -> f32 {
+        let mut sums = [_mm512_setzero_ps(); CHAINS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, pairs, pairs);
+            }
+        }
+        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
+    }
+
+    if !is_x86_feature_detected!("avx512bf16") {
+        return None;
+    }
+    // SAFETY: zeros are a value of the type, and the instruction is present.
+    let run = || unsafe { black_box(chains(black_box(std::mem::zeroed()))) };
+    Some(best(CHAINS * STEPS * 64, || {
+        run();
+    }))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn peak() -> Option<f64> {
+    None
+}
+
+/// The output projection of a model with a vocabulary of 49,152: larger than the caches.
+fn decode() {
+    let (outputs, inputs) = (49_152, 576);
+    let data = numbers(outputs * inputs);
+    let memory = vec![1_u64; 1 << 24];
+    let read = best(8 * memory.len(), || {
+        let sum = memory.chunks_exact(8).fold([0_u64; 8], |mut sum, line| {
+            for (sum, x) in sum.iter_mut().zip(line) {
+                *sum ^= x;
+            }
+            sum
+        });
+        black_box(sum);
+    });
+    println!("\nweights read, GB/s, one thread; a plain read of 128 MiB: {read:.1} GB/s");
+    println!(
+        "{:>6}  {:<11}{:>9}{:>9}{:>9}",
+        "m", "set", "bf16", "int8", "nf4"
+    );
+    let weights = FORMATS.map(|format| Weight::pack(format, &data, outputs, inputs));
+    for m in [1, 2, 4, 8, 16, 64] {
+        let x = numbers(m * inputs);
+        let mut y = vec![0.0; m * outputs];
+        for isa in Isa::available()
+            .into_iter()
+            .filter(|isa| *isa != Isa::PORTABLE)
+        {
+            let speed = weights.each_ref().map(|w| {
+                best(w.bytes(), || {
+                    isa.project(
+                        m,
+                        &x,
+                        inputs,
+                        w,
+                        0..outputs,
+                        black_box(&mut y),
+                        outputs,
+                        Store::Overwrite,
+                    );
+                })
+            });
+            let [bf16, int8, nf4] = speed;
+            println!("{m:>6}  {:<11}{bf16:>9.1}{int8:>9.1}{nf4:>9.1}", isa.name());
         }
     }
 }

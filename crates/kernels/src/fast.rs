@@ -17,13 +17,13 @@ use std::ops::Range;
 use crate::buffer::{Buffer, Lines};
 use crate::gemm::{Lhs, Rhs, Store, heights, reach};
 use crate::isa::Isa;
-use crate::pairs::{PANEL, Pairs, Task, run};
+use crate::pairs::{PANEL, Pairs, Task, narrow_row, run};
 use crate::weight::{Format, Weight};
 
 /// Columns of one vector of 512 bits.
 const HALF: usize = PANEL / 2;
 
-/// Most inputs of a block: 24 KiB of a panel.
+/// Most inputs of a block: 24 KiB of a panel. A multiple of 128.
 const DEPTH: usize = 384;
 
 /// Pairs between rows of the rounded left operand; not a power of two, so that a tile's rows
@@ -257,7 +257,6 @@ impl Part {
             sums,
         } = scratch;
         let rounded = self.round(left, pairs);
-        let in_place = matches!(right, Right::Forward(w) if w.format() == Format::Bf16);
         let mut j = columns.start;
         while j < columns.end {
             let q = j / PANEL;
@@ -266,14 +265,14 @@ impl Part {
             let wide = match left / PANEL {
                 _ if low > 0 => 0,
                 // Few rows are few chains: advance several panels at once.
-                4.. if in_place && self.rows == 1 => 4 * PANEL,
-                2.. if in_place && self.rows <= 3 => 2 * PANEL,
+                4.. if self.rows == 1 => 4 * PANEL,
+                2.. if self.rows <= 3 => 2 * PANEL,
                 0 if left == HALF => HALF,
                 0 => 0,
                 _ => PANEL,
             };
             if wide > 0 {
-                self.panels(&rounded, right, q, wide, panel, c, self.ldc, self.fresh);
+                self.panels(rounded, right, q, wide, panel, c, self.ldc, self.fresh);
                 j += wide;
             } else {
                 let width = left.min(PANEL - low);
@@ -284,7 +283,7 @@ impl Part {
                         row[low..low + width].copy_from_slice(&c[i * self.ldc..][..width]);
                     }
                 }
-                self.panels(&rounded, right, q, wide, panel, sums, wide, self.fresh);
+                self.panels(rounded, right, q, wide, panel, sums, wide, self.fresh);
                 for (i, row) in sums.chunks_exact(wide).enumerate() {
                     c[i * self.ldc..][..width].copy_from_slice(&row[low..low + width]);
                 }
@@ -294,43 +293,25 @@ impl Part {
     }
 
     /// Rounds the left operand: blocks of [`DEPTH`], each padded with zeros to a multiple of 32.
-    fn round(&self, left: Lhs<'_>, pairs: &mut Lines<u32>) -> Rounded {
-        let turned = left.col != 1;
-        let across = if turned {
-            self.rows.next_multiple_of(16)
-        } else {
-            LEFT_STRIDE
-        };
-        let block = if turned {
-            DEPTH / 2 * across
-        } else {
-            self.rows * across
-        };
-        let pairs = pairs.first(self.depth.div_ceil(DEPTH) * block);
+    fn round(&self, left: Lhs<'_>, pairs: &mut Lines<u32>) -> *const u32 {
+        let pairs = pairs.first(self.depth.div_ceil(DEPTH) * self.rows * LEFT_STRIDE);
         let task = Round {
             from: left,
             rows: self.rows,
             depth: self.depth,
-            across,
-            block,
             to: pairs.as_mut_ptr(),
         };
         // SAFETY: `product` asserted that the operand's rows and depth lie in its slice, and the
         // scratch has a block for every `DEPTH`.
         unsafe { run(self.isa, &task) };
-        Rounded {
-            at: pairs.as_ptr(),
-            across,
-            block,
-            turned,
-        }
+        pairs.as_ptr()
     }
 
     /// `wide` columns from panel `q` on, for all rows and the whole depth.
     #[allow(clippy::too_many_arguments, reason = "the operands of one block")]
     fn panels(
         &self,
-        left: &Rounded,
+        left: *const u32,
         right: Right<'_>,
         q: usize,
         wide: usize,
@@ -339,35 +320,41 @@ impl Part {
         ldc: usize,
         fresh: bool,
     ) {
-        for (block, from) in (0..self.depth).step_by(DEPTH).enumerate() {
-            let depth = DEPTH.min(self.depth - from);
+        let in_place = matches!(right, Right::Forward(w) if w.format() == Format::Bf16);
+        // Several panels side by side share the scratch of one.
+        let side = wide.div_ceil(PANEL);
+        let step = if in_place { DEPTH } else { DEPTH / side };
+        for from in (0..self.depth).step_by(step) {
+            let depth = step.min(self.depth - from);
             let (panel, apart) = match right {
-                Right::Forward(w) if w.format() == Format::Bf16 => {
+                Right::Forward(w) if in_place => {
                     (w.codes(q, self.first + from).as_ptr(), w.panel_words())
                 }
                 _ => {
-                    let panel = scratch.first(depth.next_multiple_of(PANEL) / 2 * PANEL);
-                    let task = Bring {
-                        right,
-                        q,
-                        first: self.first + from,
-                        depth,
-                        to: panel.as_mut_ptr(),
-                    };
-                    // SAFETY: the scratch holds `depth` inputs, padded; `q` and `first` lie inside
-                    // the operand, whose own extent was asserted.
-                    unsafe { run(self.isa, &task) };
-                    (panel.as_ptr(), 0)
+                    let apart = depth.next_multiple_of(PANEL) / 2 * PANEL;
+                    let panels = scratch.first(side * apart);
+                    for (q, panel) in (q..).zip(panels.chunks_exact_mut(apart)) {
+                        let task = Bring {
+                            right,
+                            q,
+                            first: self.first + from,
+                            depth,
+                            to: panel.as_mut_ptr(),
+                        };
+                        // SAFETY: the scratch holds `depth` inputs, padded; `q` and `first` lie
+                        // inside the operand, whose own extent was asserted.
+                        unsafe { run(self.isa, &task) };
+                    }
+                    (panels.as_ptr(), apart)
                 }
             };
-            // SAFETY: the scratch of the left operand has this block.
-            let at = unsafe { left.at.add(block * left.block) };
+            // SAFETY: the left operand's scratch has this block, and `step` divides `DEPTH`.
+            let left =
+                unsafe { left.add(from / DEPTH * self.rows * LEFT_STRIDE + from % DEPTH / 2) };
             let tiles = Tiles {
                 rows: self.rows,
-                pairs: depth.next_multiple_of(PANEL) / 2,
-                left: at,
-                across: left.across,
-                turned: left.turned,
+                pairs: depth.div_ceil(2),
+                left,
                 panel,
                 apart,
                 wide,
@@ -382,22 +369,11 @@ impl Part {
     }
 }
 
-/// The left operand as pairs: pair `p` of row `i` of a block is at `i * LEFT_STRIDE + p`, or, if
-/// turned, at `p * across + i`.
-struct Rounded {
-    at: *const u32,
-    across: usize,
-    block: usize,
-    turned: bool,
-}
-
-/// Fills a [`Rounded`].
+/// Rounds the left operand: pair `p` of row `i` of a block is at `i * LEFT_STRIDE + p`.
 struct Round<'a> {
     from: Lhs<'a>,
     rows: usize,
     depth: usize,
-    across: usize,
-    block: usize,
     to: *mut u32,
 }
 
@@ -408,37 +384,40 @@ impl Task for Round<'_> {
             let depth = DEPTH.min(self.depth - first);
             // SAFETY: the task's block, row and depth are inside its operands.
             unsafe {
-                let to = self.to.add(block * self.block);
+                let to = self.to.add(block * self.rows * LEFT_STRIDE);
                 if self.from.col == 1 {
                     for i in 0..self.rows {
                         let row = &self.from.data[i * self.from.row + first..][..depth];
-                        narrow_row::<V>(row, to.add(i * self.across));
+                        narrow_row::<V>(row, to.add(i * LEFT_STRIDE));
                     }
                 } else {
-                    let from = &self.from.data[first * self.from.col..];
-                    narrow_panel::<V>(from, self.from.col, depth, self.rows, self.across, to);
+                    self.turned::<V>(first, depth, to);
                 }
             }
         }
     }
 }
 
-/// Rounds a row and pads it with zeros to a multiple of 32.
-///
-/// # Safety
-/// `V` is enabled; `to` has room for the padded row.
-#[inline(always)]
-unsafe fn narrow_row<V: Pairs>(row: &[f32], to: *mut u32) {
-    let whole = row.len() / PANEL * PANEL;
-    // SAFETY: whole vectors of the row, then one that is padded.
-    unsafe {
-        for p in (0..whole).step_by(PANEL) {
-            V::narrow_row(row.as_ptr().add(p), to.add(p / 2));
-        }
-        if whole < row.len() {
-            let mut rest = [0.0; PANEL];
-            rest[..row.len() - whole].copy_from_slice(&row[whole..]);
-            V::narrow_row(rest.as_ptr(), to.add(whole / 2));
+impl Round<'_> {
+    /// A block of an operand whose columns are contiguous.
+    ///
+    /// # Safety
+    /// `V` is enabled; `to` has the room.
+    #[inline(always)]
+    unsafe fn turned<V: Pairs>(&self, first: usize, depth: usize, to: *mut u32) {
+        let mut square = [0_u32; 16 * 16];
+        for p in (0..depth).step_by(PANEL) {
+            let deep = PANEL.min(depth - p);
+            for i in (0..self.rows).step_by(16) {
+                let from = &self.from.data[(first + p) * self.from.col + i..];
+                let rows = 16.min(self.rows - i);
+                // SAFETY: a square of 32 inputs and 16 rows; as many are written as there are.
+                unsafe {
+                    narrow_panel::<V>(from, self.from.col, deep, rows, 16, square.as_mut_ptr());
+                    let to = to.add(i * LEFT_STRIDE + p / 2);
+                    V::flip(square.as_ptr(), 16, to, LEFT_STRIDE, rows);
+                }
+            }
         }
     }
 }
@@ -534,8 +513,6 @@ struct Tiles {
     rows: usize,
     pairs: usize,
     left: *const u32,
-    across: usize,
-    turned: bool,
     panel: *const u32,
     /// Pairs from one panel to the next.
     apart: usize,
@@ -551,21 +528,13 @@ struct Tiles {
 /// # Safety
 /// `V` is enabled; rows `i .. i + MR` and columns `j .. j + NV * V::LANES` are inside the task.
 #[inline(always)]
-unsafe fn tile<V: Pairs, const MR: usize, const NV: usize, const TURNED: bool>(
-    task: &Tiles,
-    i: usize,
-    j: usize,
-) {
+unsafe fn tile<V: Pairs, const MR: usize, const NV: usize>(task: &Tiles, i: usize, j: usize) {
     // SAFETY: the caller promises that the tile lies inside the operands; all offsets below are
     // products of indices inside the tile.
     unsafe {
         let c = task.c.add(i * task.ldc + j);
         let panel = task.panel.add(j / PANEL * task.apart + j % PANEL);
-        let (left, row, step) = if TURNED {
-            (task.left.add(i), 1, task.across)
-        } else {
-            (task.left.add(i * LEFT_STRIDE), LEFT_STRIDE, 1)
-        };
+        let left = task.left.add(i * LEFT_STRIDE);
         let mut sums = [[V::zero(); NV]; MR];
         if !task.fresh {
             for (r, row) in sums.iter_mut().enumerate() {
@@ -575,13 +544,14 @@ unsafe fn tile<V: Pairs, const MR: usize, const NV: usize, const TURNED: bool>(
             }
         }
         for p in 0..task.pairs {
-            let (left, panel) = (left.add(p * step), panel.add(p * PANEL));
-            let right: [V::Right; NV] = std::array::from_fn(|v| {
+            let (left, panel) = (left.add(p), panel.add(p * PANEL));
+            let mut right = [V::right(panel); NV];
+            for (v, x) in right.iter_mut().enumerate() {
                 let column = v * V::LANES;
-                V::right(panel.add(column / PANEL * task.apart + column % PANEL))
-            });
+                *x = V::right(panel.add(column / PANEL * task.apart + column % PANEL));
+            }
             for (r, sums) in sums.iter_mut().enumerate() {
-                let left = V::left(left.add(r * row));
+                let left = V::left(left.add(r * LEFT_STRIDE));
                 for (x, y) in sums.iter_mut().zip(right) {
                     *x = x.dot(left, y);
                 }
@@ -598,9 +568,8 @@ unsafe fn tile<V: Pairs, const MR: usize, const NV: usize, const TURNED: bool>(
 /// Calls `tile` with constant height and width.
 macro_rules! tiles {
     ($v:ty, $task:expr, $i:expr, $j:expr, ($mr:expr, $nv:expr): $(($m:literal, $n:literal))*) => {
-        match ($mr, $nv, $task.turned) {
-            $(($m, $n, false) => tile::<$v, $m, $n, false>($task, $i, $j),
-              ($m, $n, true) => tile::<$v, $m, $n, true>($task, $i, $j),)*
+        match ($mr, $nv) {
+            $(($m, $n) => tile::<$v, $m, $n>($task, $i, $j),)*
             shape => unreachable!("no tile of shape {shape:?}"),
         }
     };

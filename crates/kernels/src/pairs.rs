@@ -79,6 +79,18 @@ pub(crate) trait Pairs: Copy {
         }
     }
 
+    /// Transposes 16 rows of 16 pairs, `across` apart, into rows `to_across` apart, of which the
+    /// first `rows` are written.
+    #[inline(always)]
+    unsafe fn flip(from: *const u32, across: usize, to: *mut u32, to_across: usize, rows: usize) {
+        for i in 0..rows {
+            for p in 0..16 {
+                // SAFETY: the caller passes blocks of these sizes.
+                unsafe { *to.add(i * to_across + p) = *from.add(p * across + i) };
+            }
+        }
+    }
+
     /// Rows of int8 codes become rows of pairs.
     #[inline(always)]
     unsafe fn unpack_int8(codes: &[u32], scales: &[f32], to: *mut u32) {
@@ -118,6 +130,26 @@ pub(crate) trait Pairs: Copy {
                     *to.add(j * PANEL + 2 * p + 1) = (first >> 16) | (second & 0xffff_0000);
                 }
             }
+        }
+    }
+}
+
+/// Rounds a row and pads it with zeros to a multiple of 32.
+///
+/// # Safety
+/// `V` is enabled; `to` has room for the padded row.
+#[inline(always)]
+pub(crate) unsafe fn narrow_row<V: Pairs>(row: &[f32], to: *mut u32) {
+    let whole = row.len() / PANEL * PANEL;
+    // SAFETY: whole vectors of the row, then one that is padded.
+    unsafe {
+        for p in (0..whole).step_by(PANEL) {
+            V::narrow_row(row.as_ptr().add(p), to.add(p / 2));
+        }
+        if whole < row.len() {
+            let mut rest = [0.0; PANEL];
+            rest[..row.len() - whole].copy_from_slice(&row[whole..]);
+            V::narrow_row(rest.as_ptr(), to.add(whole / 2));
         }
     }
 }
@@ -215,6 +247,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{PANEL, Pairs};
+    use crate::quantised::NF4;
 
     // SAFETY notes of this module: the trait's contract puts feature detection and pointer
     // validity on the caller, and the intrinsics need nothing else (unaligned forms).
@@ -281,6 +314,67 @@ mod x86 {
             // SAFETY: trait contract.
             unsafe { turn(from, to) }
         }
+        #[inline(always)]
+        unsafe fn flip(
+            from: *const u32,
+            across: usize,
+            to: *mut u32,
+            to_across: usize,
+            rows: usize,
+        ) {
+            // SAFETY: trait contract.
+            unsafe { flip(from, across, to, to_across, rows) }
+        }
+        #[inline(always)]
+        unsafe fn unpack_int8(codes: &[u32], scales: &[f32], to: *mut u32) {
+            // SAFETY: trait contract; rows are whole.
+            unsafe {
+                let scales = doubled(scales);
+                for (p, row) in codes.chunks_exact(PANEL / 2).enumerate() {
+                    let mut values = scales;
+                    for (v, value) in values.iter_mut().enumerate() {
+                        let bytes = _mm_loadu_si128(row.as_ptr().add(4 * v).cast());
+                        let codes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+                        *value = _mm512_mul_ps(codes, *value);
+                    }
+                    join(values, to.add(p * PANEL));
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn unpack_nf4(codes: &[u32], scales: &[f32], to: *mut u32) {
+            // SAFETY: trait contract; rows are whole.
+            unsafe {
+                let scales = doubled(scales);
+                let table = _mm512_loadu_ps(NF4.as_ptr());
+                for (p, row) in codes.chunks_exact(PANEL / 4).enumerate() {
+                    let mut values = scales;
+                    for (v, value) in values.iter_mut().enumerate() {
+                        let bytes = _mm_loadu_si128(row.as_ptr().add(v / 2 * 4).cast());
+                        let mut codes = _mm512_cvtepu8_epi32(bytes);
+                        if v % 2 == 1 {
+                            codes = _mm512_srli_epi32::<4>(codes);
+                        }
+                        // The permutation looks at four bits of the index.
+                        *value = _mm512_mul_ps(_mm512_permutexvar_ps(codes, table), *value);
+                    }
+                    join(values, to.add(p * PANEL));
+                }
+            }
+        }
+    }
+
+    /// Rounds 64 floats to a row of 32 pairs.
+    #[inline(always)]
+    unsafe fn join(values: [__m512; 4], to: *mut u32) {
+        // SAFETY: trait contract; both types are 512 plain bits.
+        unsafe {
+            for half in 0..2 {
+                let pairs = _mm512_cvtne2ps_pbh(values[2 * half + 1], values[2 * half]);
+                let pairs = std::mem::transmute::<__m512bh, __m512i>(pairs);
+                _mm512_storeu_si512(to.add(16 * half).cast(), pairs);
+            }
+        }
     }
 
     /// Sixteen bf16 numbers in the low halves of sixteen words.
@@ -290,7 +384,38 @@ mod x86 {
         unsafe { _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(x)) }
     }
 
-    /// [`Pairs::turn`] by an exchange of words inside 64 bits and two 8x8 transposes of those.
+    // Loops rather than closures: a closure that is handed to the standard library is compiled
+    // without the features of its surroundings.
+
+    /// Transposes 8 rows of 8 numbers of 64 bits.
+    #[inline(always)]
+    unsafe fn transpose(mut rows: [__m512i; 8]) -> [__m512i; 8] {
+        // SAFETY: trait contract.
+        unsafe {
+            // Even and odd columns of neighbouring rows, then of rows two and four apart.
+            let mut twos = rows;
+            for i in 0..4 {
+                let (a, b) = (rows[2 * i], rows[2 * i + 1]);
+                twos[2 * i] = _mm512_unpacklo_epi64(a, b);
+                twos[2 * i + 1] = _mm512_unpackhi_epi64(a, b);
+            }
+            let mut fours = twos;
+            for i in 0..4 {
+                let from = i / 2 * 4 + i % 2;
+                let (a, b) = (twos[from], twos[from + 2]);
+                fours[from] = _mm512_shuffle_i64x2::<0x88>(a, b);
+                fours[from + 2] = _mm512_shuffle_i64x2::<0xdd>(a, b);
+            }
+            for i in 0..4 {
+                let (a, b) = (fours[i], fours[i + 4]);
+                rows[i] = _mm512_shuffle_i64x2::<0x88>(a, b);
+                rows[i + 4] = _mm512_shuffle_i64x2::<0xdd>(a, b);
+            }
+            rows
+        }
+    }
+
+    /// [`Pairs::turn`]: an exchange of words inside 64 bits, then two transposes of those.
     #[inline(always)]
     unsafe fn turn(from: *const u32, to: *mut u32) {
         // SAFETY: trait contract.
@@ -299,37 +424,59 @@ mod x86 {
                 0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
             ));
             for half in 0..2 {
-                let row = |p: usize| {
+                let mut rows = [words; 8];
+                for (p, row) in rows.iter_mut().enumerate() {
                     let at = from.add((8 * half + p) * PANEL);
-                    _mm512_shuffle_epi8(_mm512_loadu_si512(at.cast()), words)
-                };
-                let rows: [__m512i; 8] = std::array::from_fn(row);
-                // Even and odd columns of neighbouring rows, then of rows two and four apart.
-                let twos: [__m512i; 8] = std::array::from_fn(|i| {
-                    let (a, b) = (rows[i & 6], rows[(i & 6) + 1]);
-                    if i % 2 == 0 {
-                        _mm512_unpacklo_epi64(a, b)
-                    } else {
-                        _mm512_unpackhi_epi64(a, b)
-                    }
-                });
-                let fours: [__m512i; 8] = std::array::from_fn(|i| {
-                    let (a, b) = (twos[(i & 4) + i % 2], twos[(i & 4) + i % 2 + 2]);
-                    if i & 2 == 0 {
-                        _mm512_shuffle_i64x2::<0x88>(a, b)
-                    } else {
-                        _mm512_shuffle_i64x2::<0xdd>(a, b)
-                    }
-                });
-                for i in 0..4 {
-                    let (a, b) = (fours[i], fours[i + 4]);
-                    let at = |j: usize| to.add(j * PANEL + 16 * half).cast();
-                    // Of the rows that hold columns `c` and `c + 4`.
-                    let column = i % 2 + (i & 2);
-                    _mm512_storeu_si512(at(column), _mm512_shuffle_i64x2::<0x88>(a, b));
-                    _mm512_storeu_si512(at(column + 4), _mm512_shuffle_i64x2::<0xdd>(a, b));
+                    *row = _mm512_shuffle_epi8(_mm512_loadu_si512(at.cast()), words);
+                }
+                for (j, row) in transpose(rows).into_iter().enumerate() {
+                    _mm512_storeu_si512(to.add(j * PANEL + 16 * half).cast(), row);
                 }
             }
+        }
+    }
+
+    /// [`Pairs::flip`]: neighbouring rows are interleaved to 64 bits, and those transposed.
+    #[inline(always)]
+    unsafe fn flip(from: *const u32, across: usize, to: *mut u32, to_across: usize, rows: usize) {
+        // SAFETY: trait contract.
+        unsafe {
+            let (mut low, mut high) = ([_mm512_setzero_si512(); 8], [_mm512_setzero_si512(); 8]);
+            for p in 0..8 {
+                let a = _mm512_loadu_si512(from.add(2 * p * across).cast());
+                let b = _mm512_loadu_si512(from.add((2 * p + 1) * across).cast());
+                low[p] = _mm512_unpacklo_epi32(a, b);
+                high[p] = _mm512_unpackhi_epi32(a, b);
+            }
+            let (low, high) = (transpose(low), transpose(high));
+            for i in 0..16 {
+                // Of every four columns the low interleaving has two, the high one two.
+                let at = i / 4 * 2 + i % 2;
+                let row = if i % 4 < 2 { low[at] } else { high[at] };
+                if i < rows {
+                    _mm512_storeu_si512(to.add(i * to_across).cast(), row);
+                }
+            }
+        }
+    }
+
+    /// The scales of 32 outputs, each twice, since an output has two codes in a row.
+    #[inline(always)]
+    unsafe fn doubled(scales: &[f32]) -> [__m512; 4] {
+        // SAFETY: trait contract; the slice is checked to hold sixteen floats from each start.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            let (first, second) = (
+                _mm512_loadu_ps(scales[..16].as_ptr()),
+                _mm512_loadu_ps(scales[16..32].as_ptr()),
+            );
+            [
+                _mm512_permutexvar_ps(low, first),
+                _mm512_permutexvar_ps(high, first),
+                _mm512_permutexvar_ps(low, second),
+                _mm512_permutexvar_ps(high, second),
+            ]
         }
     }
 
@@ -378,6 +525,17 @@ mod x86 {
         unsafe fn turn(from: *const u32, to: *mut u32) {
             // SAFETY: trait contract.
             unsafe { turn(from, to) }
+        }
+        #[inline(always)]
+        unsafe fn flip(
+            from: *const u32,
+            across: usize,
+            to: *mut u32,
+            to_across: usize,
+            rows: usize,
+        ) {
+            // SAFETY: trait contract.
+            unsafe { flip(from, across, to, to_across, rows) }
         }
     }
 

@@ -5,7 +5,8 @@
 //! bf16 weight of the same numbers.
 
 use crate::buffer::{Buffer, Lines};
-use crate::pairs::{PANEL, Pairs, pair, widen};
+use crate::isa::Isa;
+use crate::pairs::{PANEL, Pairs, Task, narrow_row, run, widen};
 use crate::quantised;
 
 /// Storage of a frozen matrix.
@@ -80,11 +81,17 @@ impl Weight {
             .chunks_exact_mut(inputs.next_multiple_of(PANEL) / 2 * format.row_words());
         if format == Format::Bf16 {
             for (rows, codes) in panels.zip(codes) {
-                for (lane, row) in rows.chunks_exact(inputs).enumerate() {
-                    for (p, x) in row.chunks(2).enumerate() {
-                        codes[p * PANEL + lane] = pair(x[0], x.get(1).copied().unwrap_or(0.0));
-                    }
-                }
+                // SAFETY: the panel has `inputs` inputs, padded, of 32 outputs.
+                unsafe {
+                    run(
+                        Isa::best(),
+                        &Narrow {
+                            rows,
+                            inputs,
+                            codes: codes.as_mut_ptr(),
+                        },
+                    )
+                };
             }
         } else {
             let scales = self.scales.chunks_exact_mut(inputs.div_ceil(GROUP) * PANEL);
@@ -189,6 +196,36 @@ impl Weight {
                 }
             }
             input = next;
+        }
+    }
+}
+
+/// Rounds rows of `inputs` floats, at most 32, into a panel.
+struct Narrow<'a> {
+    rows: &'a [f32],
+    inputs: usize,
+    codes: *mut u32,
+}
+
+impl Task for Narrow<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Pairs>(&self) {
+        let count = self.rows.len() / self.inputs;
+        for first in (0..count).step_by(16) {
+            let mut square = [0_u32; 16 * 16];
+            for input in (0..self.inputs).step_by(PANEL) {
+                let deep = PANEL.min(self.inputs - input);
+                for i in first..count.min(first + 16) {
+                    let row = &self.rows[i * self.inputs + input..][..deep];
+                    // SAFETY: a row of the square takes 16 pairs.
+                    unsafe { narrow_row::<V>(row, square[(i - first) * 16..].as_mut_ptr()) };
+                }
+                // SAFETY: the panel has 16 rows of 32 pairs from this input on.
+                unsafe {
+                    let to = self.codes.add(input / 2 * PANEL + first);
+                    V::flip(square.as_ptr(), 16, to, PANEL, 16);
+                }
+            }
         }
     }
 }
