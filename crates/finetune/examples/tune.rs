@@ -1,5 +1,5 @@
 //! Tunes an adapter on question/answer rows and prints a few answers:
-//! `tune BASE_DIR ROWS.jsonl QUESTION_COLUMN|- ANSWER_COLUMN RUN_DIR [PRESET] [LIMIT] [RECIPE.toml]`.
+//! `tune BASE_DIR ROWS.{jsonl,parquet} QUESTION|- ANSWER_COLUMN RUN_DIR [PRESET] [LIMIT] [RECIPE.toml]`.
 #![allow(
     clippy::print_stderr,
     clippy::print_stdout,
@@ -8,7 +8,8 @@
 
 use std::path::Path;
 
-use openledger_finetune::{Control, Dataset, Preset, Recipe, Row, estimate, train};
+use openledger_finetune::data::{self, Columns};
+use openledger_finetune::{Control, Dataset, Preset, Recipe, estimate, train};
 use openledger_model::template::Template;
 use openledger_model::{Adapter, Base, KvCache, Lane, Tokenizer, Workspace, step};
 
@@ -59,20 +60,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(template) => template,
         None => Template::for_tokenizer(&tokenizer),
     };
-    let mut rows = Vec::new();
-    for line in std::fs::read_to_string(file)?.lines().take(limit) {
-        let value: serde_json::Value = serde_json::from_str(line)?;
-        let text = |column: &str| value[column].as_str().map(str::to_owned);
-        let Some(answer) = text(answer_column) else {
-            continue;
-        };
-        rows.push(Row {
-            id: rows.len() as u32,
-            prompt: text(question),
-            text: answer,
-        });
-    }
-    let dataset = Dataset::from_rows(&rows, &tokenizer, &base.config, 0, &template)?;
+    let columns = match question.as_str() {
+        "-" => vec![answer_column.clone()],
+        _ => vec![question.clone(), answer_column.clone()],
+    };
+    let read = data::read(Path::new(file), &Columns::parse(&columns)?, limit)?;
+    eprintln!(
+        "{} rows, {} unusable",
+        read.rows().len(),
+        read.flaws().len()
+    );
+    let dataset = Dataset::from_rows(read.rows(), &tokenizer, &base.config, 0, &template)?;
     let recipe = match rest.get(2) {
         Some(path) => Recipe::load(Path::new(path))?,
         None => Recipe::preset(preset, &base.config, &dataset),

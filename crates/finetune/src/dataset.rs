@@ -1,20 +1,74 @@
 //! Rows of a Datanet as training examples: template, tokens, truncation and the held-out split.
 
-use openledger_model::template::Template;
+use std::collections::BTreeSet;
+
+use openledger_model::template::{Role, Template};
 use openledger_model::{Config, Example, Tokenizer};
 use openledger_primitives::{B256, keccak256, records};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// One accepted row of a dataset version.
+/// What becomes of a row that is longer than the context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LongRows {
+    /// It is cut to one example: the answer loses its end, down to half the context, then the
+    /// prompt its beginning. Cut rows are counted.
+    #[default]
+    Truncate,
+    /// It becomes several examples, each a window of the context, so that every answer token (of
+    /// plain text: every token but the first) is learned exactly once. A window begins with the
+    /// last token of the one before it.
+    Split,
+}
+
+/// One row, before it is tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Index among the accepted rows, in commit order.
+    /// Its index among the accepted rows of a dataset version, in commit order, or in its file.
     pub id: u32,
-    /// The question, or `None` for plain text.
-    pub prompt: Option<String>,
-    /// The answer, or the text itself.
-    pub text: String,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a row holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Plain text, learned from the second token on.
+    Text(String),
+    /// A question, and the answer that is learned.
+    Answer {
+        /// The question.
+        prompt: String,
+        /// The answer.
+        answer: String,
+    },
+    /// Turns of a conversation; every turn of the assistant is learned after the turns before it.
+    Conversation(Vec<Turn>),
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Row {
+    /// A row of plain text, or of a question and its answer.
+    pub fn new(id: u32, prompt: Option<String>, text: String) -> Self {
+        let content = match prompt {
+            None => Content::Text(text),
+            Some(prompt) => Content::Answer {
+                prompt,
+                answer: text,
+            },
+        };
+        Self { id, content }
+    }
 }
 
 /// A row as tokens.
@@ -42,7 +96,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Renders and tokenizes `rows` for `base`. A row longer than `context` tokens (0 = the base's
+    /// Renders and tokenizes `rows` for `base`: one example a row, or one for every answer of a
+    /// conversation. A row longer than `context` tokens (0 = the base's
     /// context) keeps its beginning: its answer is cut first, down to half the context, then the
     /// prompt loses tokens at its front.
     ///
@@ -57,15 +112,35 @@ impl Dataset {
         context: usize,
         template: &Template,
     ) -> Result<Self, Error> {
+        Self::with_long_rows(rows, tokenizer, base, context, template, LongRows::Truncate)
+    }
+
+    /// As [`Dataset::from_rows`], with a choice of what becomes of rows longer than the context.
+    ///
+    /// # Errors
+    /// As [`Dataset::from_rows`].
+    pub fn with_long_rows(
+        rows: &[Row],
+        tokenizer: &Tokenizer,
+        base: &Config,
+        context: usize,
+        template: &Template,
+        long_rows: LongRows,
+    ) -> Result<Self, Error> {
         let context = if context == 0 {
             base.context
         } else {
             context.min(base.context)
         };
-        let examples = rows
-            .iter()
-            .map(|row| example(row, tokenizer, base, context, template))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut examples = Vec::with_capacity(rows.len());
+        for row in rows {
+            for tokens in Tokens::of(row, tokenizer, base, template) {
+                match long_rows {
+                    LongRows::Truncate => examples.push(tokens.truncated(row.id, context)?),
+                    LongRows::Split => examples.extend(tokens.windows(row.id, context)?),
+                }
+            }
+        }
         if examples.is_empty() {
             return Err(Error::NoRows { rows: 0, eval: 0 });
         }
@@ -79,12 +154,14 @@ impl Dataset {
 
     /// Holds out `fraction` of the rows, at least one when the fraction is above zero and there
     /// are two rows or more: those with the smallest `keccak256(seed ‖ row)`. The choice of a row
-    /// depends on its index alone, so it cannot be steered by its text.
+    /// depends on its index alone, so it cannot be steered by its text; the windows of a split row
+    /// stay together.
     ///
     /// # Errors
     /// [`Error::NoRows`] if no row is left to train on.
     pub fn split(mut self, fraction: f64, seed: u64) -> Result<Self, Error> {
-        let rows = self.examples.len();
+        let ids: BTreeSet<u32> = self.examples.iter().map(|example| example.row).collect();
+        let rows = ids.len();
         let mut count = (fraction * rows as f64).round() as usize;
         if fraction > 0.0 && rows > 1 {
             count = count.max(1);
@@ -92,22 +169,19 @@ impl Dataset {
         if count >= rows {
             return Err(Error::NoRows { rows, eval: count });
         }
-        let mut ranked: Vec<(B256, usize)> = self
-            .examples
-            .iter()
-            .enumerate()
-            .map(|(index, example)| {
+        let mut ranked: Vec<(B256, u32)> = ids
+            .into_iter()
+            .map(|row| {
                 let mut key = [0u8; 12];
                 key[..8].copy_from_slice(&seed.to_be_bytes());
-                key[8..].copy_from_slice(&example.row.to_be_bytes());
-                (keccak256(key), index)
+                key[8..].copy_from_slice(&row.to_be_bytes());
+                (keccak256(key), row)
             })
             .collect();
         ranked.sort_unstable();
-        self.eval = ranked[..count].iter().map(|(_, index)| *index).collect();
-        self.train = ranked[count..].iter().map(|(_, index)| *index).collect();
-        self.eval.sort_unstable();
-        self.train.sort_unstable();
+        let held_out: BTreeSet<u32> = ranked[..count].iter().map(|(_, row)| *row).collect();
+        (self.eval, self.train) =
+            (0..self.examples.len()).partition(|&i| held_out.contains(&self.examples[i].row));
         Ok(self)
     }
 
@@ -148,7 +222,7 @@ impl Dataset {
             .sum()
     }
 
-    /// Rows that were cut to the context.
+    /// Rows that lost tokens because they were longer than the context.
     pub fn truncated(&self) -> usize {
         self.examples.iter().filter(|row| row.truncated).count()
     }
@@ -182,42 +256,110 @@ impl Dataset {
     }
 }
 
-/// One row as tokens: `[bos] prompt lead+answer [eos]`, prompt and answer tokenized apart.
-fn example(
-    row: &Row,
-    tokenizer: &Tokenizer,
-    base: &Config,
-    context: usize,
-    template: &Template,
-) -> Result<RowExample, Error> {
-    let mut head: Vec<u32> = base.bos.into_iter().collect();
-    let kept = head.len();
-    let mut body = match &row.prompt {
-        Some(prompt) => {
-            head.extend(tokenizer.encode(&template.prompt(prompt)));
-            template.answer_tokens(tokenizer, &row.text)
+/// One example as tokens: `[bos] prompt lead+answer [eos]`, prompt and answer tokenized apart.
+struct Tokens {
+    head: Vec<u32>,
+    body: Vec<u32>,
+    /// Tokens of the head that stay whatever is cut: the beginning-of-text token.
+    kept: usize,
+}
+
+impl Tokens {
+    /// One example of a row, or one for every answer of a conversation.
+    fn of(row: &Row, tokenizer: &Tokenizer, base: &Config, template: &Template) -> Vec<Self> {
+        let start: Vec<u32> = base.bos.into_iter().collect();
+        let kept = start.len();
+        let example = |prompt: Option<&str>, mut body: Vec<u32>| {
+            let mut head = start.clone();
+            head.extend(
+                prompt
+                    .map(|prompt| tokenizer.encode(prompt))
+                    .unwrap_or_default(),
+            );
+            body.extend(base.eos.first());
+            Self { head, body, kept }
+        };
+        let answer = |text: &str| template.answer_tokens(tokenizer, text);
+        match &row.content {
+            Content::Text(text) => vec![example(None, tokenizer.encode(text))],
+            Content::Answer {
+                prompt,
+                answer: text,
+            } => vec![example(Some(&template.prompt(prompt)), answer(text))],
+            Content::Conversation(turns) => turns
+                .iter()
+                .enumerate()
+                .filter(|(_, turn)| turn.role == Role::Assistant)
+                .map(|(index, turn)| {
+                    let before = turns[..index].iter();
+                    let before = before.map(|turn| (turn.role, turn.content.as_str()));
+                    let prompt = template.conversation(before);
+                    let prompt = (!prompt.is_empty()).then_some(prompt.as_str());
+                    example(prompt, answer(&turn.content))
+                })
+                .collect(),
         }
-        None => tokenizer.encode(&row.text),
-    };
-    body.extend(base.eos.first());
-    let full = head.len() + body.len();
-    if full > context {
-        let for_body = context.saturating_sub(head.len()).max(context / 2);
-        body.truncate(for_body);
-        let surplus = (head.len() + body.len()).saturating_sub(context);
-        head.drain(kept..(kept + surplus).min(head.len()));
     }
-    // Position 0 has nothing before it to be predicted from.
-    let loss_from = head.len().max(1);
-    let mut tokens = head;
-    tokens.extend(body);
-    tokens.truncate(context);
-    if loss_from >= tokens.len() {
-        return Err(Error::EmptyRow { row: row.id });
+
+    fn truncated(self, row: u32, context: usize) -> Result<RowExample, Error> {
+        let Self {
+            mut head,
+            mut body,
+            kept,
+        } = self;
+        let full = head.len() + body.len();
+        if full > context {
+            let for_body = context.saturating_sub(head.len()).max(context / 2);
+            body.truncate(for_body);
+            let surplus = (head.len() + body.len()).saturating_sub(context);
+            head.drain(kept..(kept + surplus).min(head.len()));
+        }
+        // Position 0 has nothing before it to be predicted from.
+        let loss_from = head.len().max(1);
+        let mut tokens = head;
+        tokens.extend(body);
+        tokens.truncate(context);
+        if loss_from >= tokens.len() {
+            return Err(Error::EmptyRow { row });
+        }
+        Ok(RowExample {
+            row,
+            truncated: full > context,
+            example: Example { tokens, loss_from },
+        })
     }
-    Ok(RowExample {
-        row: row.id,
-        truncated: full > context,
-        example: Example { tokens, loss_from },
-    })
+
+    fn windows(self, row: u32, context: usize) -> Result<Vec<RowExample>, Error> {
+        let mut first_target = self.head.len().max(1);
+        let mut tokens = self.head;
+        tokens.extend(self.body);
+        if first_target >= tokens.len() {
+            return Err(Error::EmptyRow { row });
+        }
+        // A prompt that leaves no room for an answer gives up its beginning, as when truncating.
+        let room = context / 2;
+        let truncated = tokens.len() > context && first_target > room.max(self.kept);
+        if truncated {
+            let surplus = first_target - room.max(self.kept);
+            tokens.drain(self.kept..self.kept + surplus);
+            first_target -= surplus;
+        }
+        let mut windows = Vec::new();
+        let mut start = 0;
+        loop {
+            let end = tokens.len().min(start + context);
+            windows.push(RowExample {
+                row,
+                truncated: truncated && windows.is_empty(),
+                example: Example {
+                    tokens: tokens[start..end].to_vec(),
+                    loss_from: first_target.saturating_sub(start).max(1),
+                },
+            });
+            if end == tokens.len() {
+                return Ok(windows);
+            }
+            start = end - 1;
+        }
+    }
 }

@@ -1,6 +1,26 @@
 //! What can go wrong while a dataset is prepared or a model is trained.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::data::Flaw;
+
+/// Flaws of a file's rows; printed as the first few and a count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaws(pub Vec<Flaw>);
+
+impl std::fmt::Display for Flaws {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 3;
+        for (index, flaw) in self.0.iter().take(SHOWN).enumerate() {
+            let comma = if index == 0 { "" } else { "; " };
+            write!(f, "{comma}line {}: {}", flaw.line, flaw.reason)?;
+        }
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
 
 /// Every failure of this crate. Messages name the row, file or setting and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +32,28 @@ pub enum Error {
         rows: usize,
         /// Rows kept for evaluation.
         eval: usize,
+    },
+    /// A file holds no row.
+    #[error("{path} holds no row")]
+    NoRowsIn {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Rows of a file do not hold what is asked for.
+    #[error("{path}: {} of {of} rows cannot be used: {flaws}", flaws.0.len())]
+    Rows {
+        /// The file.
+        path: PathBuf,
+        /// Rows read.
+        of: usize,
+        /// What is wrong, line by line.
+        flaws: Flaws,
+    },
+    /// Columns are not named in a way that makes rows.
+    #[error("the columns do not make rows: {reason}")]
+    Columns {
+        /// What is wrong.
+        reason: String,
     },
     /// A row produces no token whose loss counts.
     #[error(
@@ -30,6 +72,16 @@ pub enum Error {
         value: String,
         /// What is allowed.
         expected: String,
+    },
+    /// A setting of a recipe file is out of range.
+    #[error("{path}, line {line}: {setting}")]
+    RecipeLine {
+        /// The file.
+        path: PathBuf,
+        /// Line number from 1.
+        line: usize,
+        /// The setting and what is allowed: an [`Error::Recipe`].
+        setting: Box<Self>,
     },
     /// A recipe or state file does not parse.
     #[error("{path} cannot be read as {what}: {reason}")]
@@ -115,6 +167,25 @@ impl Error {
             setting,
             value: value.to_string(),
             expected: expected.into(),
+        }
+    }
+
+    /// Adds file and line to a refused setting that `text`, the content of `path`, gives.
+    pub(crate) fn in_file(self, path: &Path, text: &str) -> Self {
+        let Self::Recipe { setting, .. } = &self else {
+            return self;
+        };
+        let names = |line: &str| {
+            let rest = line.trim_start().strip_prefix(setting);
+            rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        match text.lines().position(names) {
+            None => self,
+            Some(index) => Self::RecipeLine {
+                path: path.to_owned(),
+                line: index + 1,
+                setting: Box::new(self),
+            },
         }
     }
 }

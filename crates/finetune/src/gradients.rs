@@ -9,6 +9,7 @@ use openledger_model::{Example, Loss, Workspace};
 use rayon::prelude::*;
 
 use crate::Error;
+use crate::subject::Subject;
 
 /// Examples whose gradients are held at once. More only costs memory: the sum does not change.
 pub(crate) const BUFFERS: usize = 8;
@@ -63,16 +64,12 @@ impl Accumulator {
         (BUFFERS.min(batch) as u64 + 1) * parameters as u64 * 4
     }
 
-    /// Gradient of the mean loss over all target tokens of `batch`. `one` writes the gradient of
-    /// one example's mean loss, as the model crate's functions do.
-    pub(crate) fn run<F>(
+    /// Gradient of the mean loss over all target tokens of `batch`.
+    pub(crate) fn run(
         &mut self,
+        subject: &impl Subject,
         batch: &[&Example],
-        one: F,
-    ) -> Result<(BatchLoss, &[f32]), Error>
-    where
-        F: Fn(&Example, &mut [f32], &mut Workspace) -> Result<Loss, openledger_model::Error> + Sync,
-    {
+    ) -> Result<(BatchLoss, &[f32]), Error> {
         let mut total = BatchLoss::default();
         let targets: usize = batch
             .iter()
@@ -84,7 +81,8 @@ impl Accumulator {
                 .par_iter_mut()
                 .zip(wave.par_iter())
                 .for_each(|(slot, example)| {
-                    slot.loss = Some(one(example, &mut slot.gradients, &mut slot.workspace));
+                    let (gradients, workspace) = (&mut slot.gradients, &mut slot.workspace);
+                    slot.loss = Some(subject.gradients(example, gradients, workspace));
                 });
             let mut weights = Vec::with_capacity(wave.len());
             for (slot, example) in self.slots.iter_mut().zip(wave) {

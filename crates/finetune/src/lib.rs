@@ -18,11 +18,9 @@
 //! let base = Base::load(dir)?;
 //! let tokenizer = Tokenizer::load(dir)?;
 //! let template = Template::for_tokenizer(&tokenizer);
-//! let rows = [Row {
-//!     id: 0,
-//!     prompt: Some("What is a Datanet?".into()),
-//!     text: "A community-owned dataset with a record of who added what.".into(),
-//! }];
+//! let question = "What is a Datanet?".into();
+//! let answer = "A community-owned dataset with a record of who added what.".into();
+//! let rows = [Row::new(0, Some(question), answer)];
 //! let dataset = Dataset::from_rows(&rows, &tokenizer, &base.config, 0, &template)?;
 //! let recipe = Recipe::preset(Preset::Quick, &base.config, &dataset);
 //! let dataset = dataset.split(recipe.eval_fraction, recipe.eval_seed)?;
@@ -36,6 +34,7 @@
 
 pub mod chart;
 mod checkpoint;
+pub mod data;
 mod dataset;
 mod error;
 mod estimate;
@@ -46,17 +45,22 @@ mod order;
 mod pretrain;
 mod recipe;
 mod schedule;
+mod session;
+mod subject;
 mod train;
 
 #[cfg(test)]
 mod testing;
 
-pub use dataset::{Dataset, Row, RowExample};
-pub use error::Error;
+pub use checkpoint::Best;
+pub use dataset::{Content, Dataset, LongRows, Row, RowExample, Turn};
+pub use error::{Error, Flaws};
 pub use estimate::{Estimate, estimate};
 pub use metrics::StepMetrics;
-pub use optimizer::AdamW;
+pub use optimizer::{AdamW, Optimizer};
 pub use pretrain::{PretrainRecipe, Pretrained, Shape, Source, SourceScore, pretrain};
-pub use recipe::{Length, Lora, Preset, Recipe, operations_per_token};
+pub use recipe::{
+    EarlyStopping, Length, Lora, Method, Mode, Preset, Quantization, Recipe, operations_per_token,
+};
 pub use schedule::{Decay, Schedule};
 pub use train::{ADAPTER_DIR, Control, Ending, Lineage, METRICS_FILE, Summary, Trained, train};

@@ -133,10 +133,6 @@ impl MetricsLog {
     pub(crate) fn curve(&self) -> &[StepMetrics] {
         &self.curve
     }
-
-    pub(crate) fn into_curve(self) -> Vec<StepMetrics> {
-        self.curve
-    }
 }
 
 /// Reads a curve; a missing file is an empty one, a torn last line is left out.

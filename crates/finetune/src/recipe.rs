@@ -1,5 +1,5 @@
-//! Recipes: every number a tuning run depends on, with a digest, and presets that scale them to
-//! the dataset so that a run stays within its time budget on two cores.
+//! Recipes: everything a tuning run depends on besides base and rows, with a digest, and presets
+//! that scale it to the dataset so that a run stays within its time budget on two cores.
 
 use std::path::Path;
 
@@ -7,20 +7,71 @@ use openledger_model::{Config, LoraConfig, Target};
 use openledger_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::AdamW;
+use crate::dataset::LongRows;
+use crate::optimizer::{AdamW, Optimizer};
 use crate::schedule::{Decay, Schedule};
 use crate::{Dataset, Error};
 
-/// The low-rank update that is trained (Hu et al., "LoRA", 2021): `W + alpha/rank * B A`.
+/// What is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// A low-rank update beside the frozen base (Hu et al., "LoRA", 2021).
+    #[default]
+    Lora,
+    /// The same with a trained magnitude for every output (`DoRA`, Liu et al. 2024).
+    Dora,
+    /// The same as `lora` over a base in 4 or 8 bits (`QLoRA`, Dettmers et al. 2023).
+    Qlora,
+    /// All weights of the base.
+    Full,
+}
+
+/// How numbers are computed. Both are deterministic; see docs/protocol/arithmetic.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// f32 in one fixed order: the same bits on every machine. What scores for money needs.
+    #[default]
+    Exact,
+    /// bf16 products: several times faster; the same bits on machines of one kind.
+    Fast,
+}
+
+/// Storage of the frozen base under `qlora`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// 4-bit normal floats.
+    #[default]
+    Nf4,
+    /// 8-bit integers.
+    Int8,
+}
+
+/// When to end before the last step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Evaluations in a row that may pass without a better held-out loss, >= 1.
+    pub patience: u32,
+    /// Nats a token by which a loss must be lower to count as better, >= 0.
+    #[serde(default)]
+    pub min_delta: f64,
+}
+
+/// The low-rank update that is trained: `W + scale * B A`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lora {
     /// Rank, 1 to the model's width.
     pub rank: usize,
-    /// Scale numerator; the update is multiplied by `alpha / rank`.
+    /// Numerator of the scale `alpha / rank`.
     pub alpha: f32,
-    /// Dropout before `A`, in [0, 1). Only 0 is supported: with dropout the gradient that
-    /// attribution recomputes would not be the one that trained the adapter.
+    /// Divides `alpha` by the root of the rank instead (Kalajdzievski, "rsLoRA", 2023).
+    pub rank_stabilized: bool,
+    /// Share of the inputs of `A` that a step drops, in [0, 1). Attribution's gradients are always
+    /// without it.
     pub dropout: f32,
     /// Linear layers that get an update, by their PEFT names.
     pub targets: Vec<String>,
@@ -31,6 +82,7 @@ impl Default for Lora {
         Self {
             rank: 16,
             alpha: 32.0,
+            rank_stabilized: false,
             dropout: 0.0,
             targets: Target::ALL
                 .iter()
@@ -82,11 +134,11 @@ pub enum Length {
     Steps(u64),
 }
 
-/// All hyper-parameters of a LoRA tuning run.
+/// All settings of a tuning run.
 ///
 /// ```
 /// let recipe: openledger_finetune::Recipe =
-///     toml::from_str("learning_rate = 1e-3\n[lora]\nrank = 8\n")?;
+///     toml::from_str("method = \"dora\"\nlearning_rate = 1e-3\n[lora]\nrank = 8\n")?;
 /// assert_eq!(recipe.lora.rank, 8);
 /// assert!(toml::from_str::<openledger_finetune::Recipe>("learning_rte = 1e-3").is_err());
 /// # Ok::<(), toml::de::Error>(())
@@ -94,7 +146,13 @@ pub enum Length {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// The adapter's shape.
+    /// What is trained.
+    pub method: Method,
+    /// How numbers are computed.
+    pub arithmetic: Mode,
+    /// Storage of the frozen base under `qlora`; the other methods do not read it.
+    pub quantization: Quantization,
+    /// The adapter's shape; `full` does not read it.
     pub lora: Lora,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -104,15 +162,30 @@ pub struct Recipe {
     pub decay: Decay,
     /// Last learning rate as a fraction of the peak, in [0, 1].
     pub floor: f64,
-    /// Optimizer settings.
+    /// How the optimizer keeps its moments.
+    pub optimizer: Optimizer,
+    /// Optimizer settings, of both forms.
     pub adamw: AdamW,
-    /// Rows a step; their gradients are averaged by target tokens.
+    /// Rows of a batch.
     pub batch: usize,
+    /// Batches a step; the gradients of all their rows are averaged by target tokens.
+    pub gradient_accumulation: usize,
+    /// Whether short rows are computed together. No row sees another.
+    pub packing: bool,
+    /// Tokens of a pack; a longer row is a pack of its own.
+    pub pack_tokens: usize,
+    /// Whether a block's activations are computed again in the backward pass instead of kept: less
+    /// memory, about a third more time, the same bits.
+    pub gradient_checkpointing: bool,
     /// How long to train.
     pub length: Length,
+    /// Ends the run when the held-out loss no longer falls, and keeps the best evaluation's
+    /// weights, also of a run that is not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
     /// Largest gradient norm; larger gradients are scaled down to it. 0 = no clipping.
     pub clip: f64,
-    /// Seed of the adapter's initial values.
+    /// Seed of the adapter's initial values and of the dropout.
     pub seed: u64,
     /// Seed of the row order.
     pub order_seed: u64,
@@ -120,8 +193,10 @@ pub struct Recipe {
     pub eval_fraction: f64,
     /// Seed of the choice of held-out rows.
     pub eval_seed: u64,
-    /// Tokens a row may have; longer rows are cut. 0 = the model's context.
+    /// Tokens a row may have. 0 = the model's context.
     pub context: usize,
+    /// What becomes of longer rows.
+    pub long_rows: LongRows,
     /// Steps between checkpoints, >= 1.
     pub checkpoint_every: u64,
     /// Steps between evaluations on held-out rows; 0 = only before and after.
@@ -131,20 +206,30 @@ pub struct Recipe {
 impl Default for Recipe {
     fn default() -> Self {
         Self {
+            method: Method::default(),
+            arithmetic: Mode::default(),
+            quantization: Quantization::default(),
             lora: Lora::default(),
             learning_rate: 4e-3,
             warmup: 0.05,
             decay: Decay::Cosine,
             floor: 0.05,
+            optimizer: Optimizer::default(),
             adamw: AdamW::default(),
             batch: 8,
+            gradient_accumulation: 1,
+            packing: true,
+            pack_tokens: 512,
+            gradient_checkpointing: false,
             length: Length::Epochs(4),
+            early_stopping: None,
             clip: 1.0,
             seed: 1,
             order_seed: 1,
             eval_fraction: 0.08,
             eval_seed: 1,
             context: 0,
+            long_rows: LongRows::default(),
             checkpoint_every: 50,
             eval_every: 100,
         }
@@ -229,7 +314,12 @@ impl Recipe {
 
     /// Steps of one pass; the last step of a pass may hold fewer rows.
     pub fn steps_per_epoch(&self, rows: usize) -> u64 {
-        rows.div_ceil(self.batch.max(1)) as u64
+        rows.div_ceil(self.rows_per_step().max(1)) as u64
+    }
+
+    /// Rows whose gradients make one step.
+    pub fn rows_per_step(&self) -> usize {
+        self.batch.saturating_mul(self.gradient_accumulation)
     }
 
     /// The learning-rate schedule over `total` steps.
@@ -248,18 +338,36 @@ impl Recipe {
     /// # Errors
     /// [`Error::Recipe`] naming the first setting that is out of range.
     pub fn validate(&self, base: &Config) -> Result<(), Error> {
-        self.lora.config()?;
-        self.adamw.validate()?;
-        if self.lora.rank == 0 || self.lora.rank > base.hidden {
+        self.check()?;
+        if self.lora.rank > base.hidden {
             let expected = format!("1 to the model's width of {}", base.hidden);
             return Err(Error::recipe("rank", self.lora.rank, expected));
         }
-        if !(self.lora.alpha > 0.0 && self.lora.alpha.is_finite()) {
-            return Err(Error::recipe("alpha", self.lora.alpha, "must be above 0"));
+        if self.context > base.context {
+            let expected = format!("2 to the model's context of {}, or 0 for it", base.context);
+            return Err(Error::recipe("context", self.context, expected));
         }
-        if self.lora.dropout != 0.0 {
-            let expected = "only 0 is supported, so that attribution can recompute the gradients";
-            return Err(Error::recipe("dropout", self.lora.dropout, expected));
+        Ok(())
+    }
+
+    /// Checks every setting against its own range.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming the first setting that is out of range.
+    pub fn check(&self) -> Result<(), Error> {
+        self.lora.config()?;
+        self.adamw.validate()?;
+        let lora = &self.lora;
+        if !(lora.alpha > 0.0 && lora.alpha.is_finite()) {
+            return Err(Error::recipe("alpha", lora.alpha, "must be above 0"));
+        }
+        if !(0.0..1.0).contains(&lora.dropout) {
+            return Err(Error::recipe("dropout", lora.dropout, "must be in [0, 1)"));
+        }
+        if self.method == Method::Qlora && self.arithmetic == Mode::Exact {
+            let expected =
+                "`fast` for the method `qlora`: a base in 4 or 8 bits has no exact products";
+            return Err(Error::recipe("arithmetic", "exact", expected));
         }
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
             let expected = "must be above 0 and at most 1";
@@ -279,7 +387,10 @@ impl Recipe {
             return Err(Error::recipe("clip", self.clip, "must be 0 or more"));
         }
         for (setting, value) in [
+            ("rank", lora.rank as u64),
             ("batch", self.batch as u64),
+            ("gradient_accumulation", self.gradient_accumulation as u64),
+            ("pack_tokens", self.pack_tokens as u64),
             ("checkpoint_every", self.checkpoint_every),
             ("length", self.steps(1)),
         ] {
@@ -287,38 +398,71 @@ impl Recipe {
                 return Err(Error::recipe(setting, value, "must be 1 or more"));
             }
         }
-        if self.context == 1 || self.context > base.context {
-            let expected = format!("2 to the model's context of {}, or 0 for it", base.context);
+        if self.context == 1 {
+            let expected = "2 or more, or 0 for the model's context";
             return Err(Error::recipe("context", self.context, expected));
+        }
+        if let Some(EarlyStopping {
+            patience,
+            min_delta,
+        }) = self.early_stopping
+        {
+            if patience == 0 {
+                return Err(Error::recipe("patience", patience, "must be 1 or more"));
+            }
+            if !(min_delta >= 0.0 && min_delta.is_finite()) {
+                return Err(Error::recipe("min_delta", min_delta, "must be 0 or more"));
+            }
+            for (setting, missing) in [
+                ("eval_every", self.eval_every == 0),
+                ("eval_fraction", self.eval_fraction == 0.0),
+            ] {
+                if missing {
+                    let expected = "must be above 0 for early stopping";
+                    return Err(Error::recipe(setting, 0, expected));
+                }
+            }
         }
         Ok(())
     }
 
-    /// Digest of the recipe: `keccak256("openledger recipe 1\n" ‖ JSON)`, where the JSON is this
+    /// Digest of the recipe: `keccak256("openledger recipe 2\n" ‖ JSON)`, where the JSON is this
     /// struct's fields in order of declaration, without spaces, numbers in their shortest form
     /// that reads back to the same value (docs/protocol/training.md).
     ///
     /// # Panics
     /// Never: every field has a JSON form.
     pub fn digest(&self) -> B256 {
-        let mut bytes = b"openledger recipe 1\n".to_vec();
+        let mut bytes = b"openledger recipe 2\n".to_vec();
         serde_json::to_writer(&mut bytes, self).expect("a recipe holds only finite plain values");
         keccak256(bytes)
     }
 
-    /// Reads a TOML recipe.
+    /// Reads a TOML recipe and checks it. Where `method = "full"` leaves the learning rate out, it
+    /// is 3e-4: what suits an adapter would destroy whole weights.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Parse`] with the file, line and field.
+    /// [`Error::Io`], [`Error::Parse`] with the line and the values that are allowed, or
+    /// [`Error::RecipeLine`] for a setting out of range.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        toml::from_str(&text).map_err(|error| Error::Parse {
+        let parse = |error: toml::de::Error| Error::Parse {
             path: path.to_owned(),
             what: "a tuning recipe",
             reason: error.to_string(),
-        })
+        };
+        let mut recipe: Self = toml::from_str(&text).map_err(parse)?;
+        let given: toml::Table = toml::from_str(&text).map_err(parse)?;
+        if recipe.method == Method::Full && !given.contains_key("learning_rate") {
+            recipe.learning_rate = FULL_LEARNING_RATE;
+        }
+        recipe.check().map_err(|error| error.in_file(path, &text))?;
+        Ok(recipe)
     }
 }
+
+/// Learning rate of `full` where a recipe gives none.
+const FULL_LEARNING_RATE: f64 = 3e-4;
 
 /// Floating-point operations to train one token: forward and input gradient of the frozen
 /// weights, forward and both gradients of the adapter's.
@@ -356,8 +500,19 @@ mod tests {
                 *field = (number + 1).into();
             } else if let Some(number) = field.as_f64() {
                 *field = (number * 0.5 + 0.001).into();
-            } else if key == "decay" {
-                *field = "linear".into();
+            } else if let Some(flag) = field.as_bool() {
+                *field = (!flag).into();
+            } else if field.is_string() {
+                *field = match key.as_str() {
+                    "method" => "dora",
+                    "arithmetic" => "fast",
+                    "quantization" => "int8",
+                    "optimizer" => "adamw_8bit",
+                    "long_rows" => "split",
+                    "decay" => "linear",
+                    other => panic!("{other} is not tried"),
+                }
+                .into();
             } else if key == "length" {
                 *field = serde_json::json!({"steps": 9});
             } else if key == "lora" {
@@ -395,12 +550,44 @@ mod tests {
         check(|r| r.lora.rank = 0, "rank");
         check(|r| r.lora.targets = vec!["lm_head".into()], "targets");
         check(|r| r.lora.targets.push("q_proj".into()), "targets");
-        check(|r| r.lora.dropout = 0.1, "dropout");
+        check(|r| r.lora.dropout = 1.0, "dropout");
+        check(|r| r.method = Method::Qlora, "arithmetic");
+        check(|r| r.gradient_accumulation = 0, "gradient_accumulation");
+        check(|r| r.pack_tokens = 0, "pack_tokens");
         check(|r| r.learning_rate = f64::NAN, "learning_rate");
         check(|r| r.eval_fraction = 1.0, "eval_fraction");
         check(|r| r.batch = 0, "batch");
         check(|r| r.length = Length::Steps(0), "length");
         check(|r| r.context = 1 << 20, "context");
         check(|r| r.adamw.beta2 = 1.0, "beta2");
+    }
+    #[test]
+    fn a_bad_file_is_named_with_line_field_and_what_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recipe.toml");
+        let check = |text: &str, words: &[&str]| {
+            std::fs::write(&path, text).unwrap();
+            let message = Recipe::load(&path).unwrap_err().to_string();
+            for word in words.iter().chain(&["recipe.toml"]) {
+                assert!(message.contains(word), "{word}: {message}");
+            }
+        };
+        check(
+            "batch = 4\nmethod = \"lorra\"\n",
+            &["line 2", "lorra", "`dora`", "`full`"],
+        );
+        check("[lora]\nrang = 4\n", &["line 2", "rang", "`rank`"]);
+        check("batch = \"four\"\n", &["line 1", "four", "batch"]);
+        check(
+            "# a comment\nbatch = 4\n[lora]\nrank = 0\n",
+            &["line 4", "`rank`", "1 or more"],
+        );
+        check(
+            "eval_every = 0\n[early_stopping]\npatience = 2\n",
+            &["line 1", "`eval_every`", "early stopping"],
+        );
+        std::fs::write(&path, "method = \"full\"\n").unwrap();
+        let recipe = Recipe::load(&path).unwrap();
+        assert!(recipe.learning_rate < 1e-3, "{}", recipe.learning_rate);
     }
 }

@@ -53,11 +53,7 @@ pub(crate) fn dataset() -> Dataset {
     let text = "a row of words that people wrote down";
     let tokenizer = Tokenizer::train(std::iter::repeat_n(text, 8), 280).expect("text is enough");
     let rows: Vec<Row> = (0..12)
-        .map(|id| Row {
-            id,
-            prompt: None,
-            text: format!("{text} {id}"),
-        })
+        .map(|id| Row::new(id, None, format!("{text} {id}")))
         .collect();
     let template = Template::leading_space();
     Dataset::from_rows(&rows, &tokenizer, &config(), 0, &template).expect("no row is empty")

@@ -14,41 +14,38 @@ fn repository(path: &str) -> PathBuf {
         .join(path)
 }
 
+const ROWS: [(&str, &str); 6] = [
+    (
+        "Who owns a Datanet?",
+        "The people who wrote its rows own it together.",
+    ),
+    (
+        "What is a row?",
+        "A row is one piece of text, with one owner.",
+    ),
+    (
+        "Where is the root kept?",
+        "The root is kept on the chain, where anyone can read it.",
+    ),
+    (
+        "When is a claim paid?",
+        "A claim is paid after the challenge window has passed.",
+    ),
+    (
+        "Why two signatures?",
+        "One is the writer's, the other is the operator's.",
+    ),
+    (
+        "What does the sun do?",
+        "The sun warms the field and the river.",
+    ),
+];
+
 fn rows() -> Vec<Row> {
-    [
-        (
-            "Who owns a Datanet?",
-            "The people who wrote its rows own it together.",
-        ),
-        (
-            "What is a row?",
-            "A row is one piece of text, with one owner.",
-        ),
-        (
-            "Where is the root kept?",
-            "The root is kept on the chain, where anyone can read it.",
-        ),
-        (
-            "When is a claim paid?",
-            "A claim is paid after the challenge window has passed.",
-        ),
-        (
-            "Why two signatures?",
-            "One is the writer's, the other is the operator's.",
-        ),
-        (
-            "What does the sun do?",
-            "The sun warms the field and the river.",
-        ),
-    ]
-    .into_iter()
-    .zip(0..)
-    .map(|((prompt, text), id)| Row {
-        id,
-        prompt: Some(prompt.into()),
-        text: text.into(),
-    })
-    .collect()
+    let row = |(id, (prompt, text)): (u32, (&str, &str))| {
+        Row::new(id, Some(prompt.to_owned()), text.to_owned())
+    };
+    (0..).zip(ROWS).map(row).collect()
 }
 
 /// A few steps must lower the loss of a base, through its own template.
@@ -58,21 +55,20 @@ fn tunes(directory: &Path, template: &Template) {
     assert_eq!(&Template::for_tokenizer(&tokenizer), template);
     let rows = rows();
     let dataset = Dataset::from_rows(&rows, &tokenizer, &base.config, 0, template).unwrap();
-    for (row, example) in rows.iter().zip(dataset.examples()) {
+    for ((question, text), example) in ROWS.into_iter().zip(dataset.examples()) {
         let tokens = &example.example.tokens;
         let (prompt, answer) = tokens.split_at(example.example.loss_from);
         // What serving feeds for the question alone is exactly what training put before the answer.
         let mut served: Vec<u32> = base.config.bos.into_iter().collect();
-        let question = row.prompt.as_deref().unwrap();
         served.extend(tokenizer.encode(&template.prompt(question)));
         assert_eq!(prompt, served);
-        let text: Vec<u8> = answer
+        let bytes: Vec<u8> = answer
             .iter()
             .flat_map(|token| tokenizer.token_bytes(*token).to_vec())
             .collect();
         assert_eq!(
-            String::from_utf8(text).unwrap(),
-            format!("{}{}", template.lead, row.text)
+            String::from_utf8(bytes).unwrap(),
+            format!("{}{text}", template.lead)
         );
         assert_eq!(answer.last(), base.config.eos.first());
     }

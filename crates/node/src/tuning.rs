@@ -254,6 +254,10 @@ impl Node {
         run.message = match summary.ending {
             Ending::Completed => "all steps done".into(),
             Ending::Stopped => format!("stopped at step {}; the adapter is kept", summary.steps),
+            Ending::StoppedEarly => format!(
+                "stopped early at step {}: the held-out loss no longer fell; the best adapter is kept",
+                summary.steps
+            ),
             Ending::Diverged => format!(
                 "the loss diverged; the adapter is that of step {}, the last good checkpoint",
                 summary.steps
@@ -355,11 +359,7 @@ impl Node {
             .version_rows(run.datanet, run.version)?
             .iter()
             .enumerate()
-            .map(|(index, row)| Row {
-                id: index as u32,
-                prompt: row.prompt.clone(),
-                text: row.text.clone(),
-            })
+            .map(|(index, row)| Row::new(index as u32, row.prompt.clone(), row.text.clone()))
             .collect();
         let defaults = Recipe::default();
         Ok(Dataset::from_rows(

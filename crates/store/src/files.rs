@@ -1,7 +1,7 @@
 //! Whole-file reads and writes that are atomic and durable.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -12,6 +12,18 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::File`] if a directory or file cannot be created, written or renamed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`write_atomic`] for content that is never in memory as a whole: `write` puts it into a
+/// buffered file. If it fails, `path` keeps its old content.
+///
+/// # Errors
+/// As [`write_atomic`], and with what `write` returns.
+pub fn write_atomic_with(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
     let fail = |action| {
         move |source| Error::File {
             action,
@@ -24,11 +36,15 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         .filter(|dir| !dir.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     fs::create_dir_all(dir).map_err(fail("create the directory of"))?;
-    let mut file = tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .prefix(".write-")
         .tempfile_in(dir)
         .map_err(fail("create a temporary file beside"))?;
-    file.write_all(bytes).map_err(fail("write"))?;
+    let mut file = BufWriter::new(file);
+    write(&mut file).map_err(fail("write"))?;
+    let file = file
+        .into_inner()
+        .map_err(|error| fail("write")(error.into_error()))?;
     file.as_file().sync_all().map_err(fail("sync"))?;
     file.persist(path)
         .map_err(|error| fail("replace")(error.error))?;
@@ -64,6 +80,21 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         assert_eq!(read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_old_content_and_no_litter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_atomic(&path, b"one").unwrap();
+        let error = write_atomic_with(&path, |file| {
+            file.write_all(b"the beginning of two")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("cannot write"), "{message}");
+        assert_eq!(read(&path).unwrap(), b"one");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

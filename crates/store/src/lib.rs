@@ -38,7 +38,7 @@ use std::path::PathBuf;
 
 pub use blobs::Blobs;
 pub use catalogue::{Catalogue, Transaction};
-pub use files::{read, write_atomic};
+pub use files::{read, write_atomic, write_atomic_with};
 
 /// What can go wrong in a store.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@ use openledger_model::{Example, Tokenizer};
 use openledger_primitives::keccak256;
 
 use super::recipe::{PretrainRecipe, Source};
+use crate::data::fill;
 use crate::{Error, order};
 
 /// One document as text.
@@ -81,27 +82,6 @@ pub(crate) fn documents(source: &Source, corpora: &Path) -> Result<Vec<Document>
         });
     }
     Ok(documents)
-}
-
-/// Replaces `{column}` by the row's value.
-fn fill(pattern: &str, row: &serde_json::Value) -> Result<String, String> {
-    let mut text = String::new();
-    let mut rest = pattern;
-    while let Some((before, after)) = rest.split_once('{') {
-        let (column, after) = after
-            .split_once('}')
-            .ok_or_else(|| format!("`{pattern}` has an open brace"))?;
-        text.push_str(before);
-        match row.get(column) {
-            Some(serde_json::Value::String(value)) => text.push_str(value),
-            Some(serde_json::Value::Number(value)) => text.push_str(&value.to_string()),
-            Some(serde_json::Value::Null) => {}
-            _ => return Err(format!("column `{column}` is missing or not a plain value")),
-        }
-        rest = after;
-    }
-    text.push_str(rest);
-    Ok(text)
 }
 
 /// One source as windows of tokens.
@@ -212,15 +192,6 @@ pub(crate) fn schedule(recipe: &PretrainRecipe, sources: &[Windows]) -> Vec<Vec<
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn patterns_are_filled_or_refused() {
-        let row = serde_json::json!({"a": "x", "n": 7, "none": null, "list": [1]});
-        assert_eq!(fill("{a}-{n}{none}!", &row).unwrap(), "x-7!");
-        assert!(fill("{b}", &row).unwrap_err().contains("`b`"));
-        assert!(fill("{list}", &row).unwrap_err().contains("`list`"));
-        assert!(fill("{a", &row).unwrap_err().contains("open brace"));
-    }
 
     #[test]
     fn the_held_out_share_is_near_the_asked_one() {

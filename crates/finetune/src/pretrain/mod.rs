@@ -8,19 +8,20 @@ mod corpus;
 mod recipe;
 
 use std::path::Path;
-use std::time::Instant;
 
 use openledger_model::template::{self, Template};
-use openledger_model::{Base, Example, Tokenizer, full_gradients, loss};
+use openledger_model::{Base, Example, Tokenizer};
 use openledger_primitives::keccak256;
 use openledger_store::write_atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{self, Identity, State};
-use crate::gradients::{Accumulator, evaluate};
-use crate::metrics::{self, MetricsLog, Pace, StepMetrics};
-use crate::optimizer::{self, Moments};
-use crate::{Control, Ending, Error, METRICS_FILE, chart};
+use crate::checkpoint::Identity;
+use crate::gradients::evaluate;
+use crate::metrics::StepMetrics;
+use crate::optimizer::Optimizer;
+use crate::session::{Plan, Session};
+use crate::subject::{Subject, Whole};
+use crate::{Control, Ending, Error, chart};
 use corpus::{Document, Windows};
 
 pub use recipe::{PretrainRecipe, Shape, Source};
@@ -149,11 +150,7 @@ struct Run<'a> {
     recipe: &'a PretrainRecipe,
     windows: &'a [Windows],
     batches: Vec<Vec<(usize, usize)>>,
-    run_dir: &'a Path,
-    base: Base,
-    moments: Moments,
-    state: State,
-    log: MetricsLog,
+    session: Session<'a, Whole>,
 }
 
 impl<'a> Run<'a> {
@@ -175,35 +172,27 @@ impl<'a> Run<'a> {
             data: keccak256(data),
             probe: 0,
         };
-        let mut base = Base::random(recipe.config(), recipe.seed);
-        let parameters = base.params().len();
-        let (moments, state) = match checkpoint::latest(run_dir, &identity, parameters)? {
-            Some(found) => {
-                base.update(|parameters| parameters.copy_from_slice(&found.parameters));
-                (found.moments, found.state)
-            }
-            None => {
-                let state = State {
-                    identity,
-                    step: 0,
-                    tokens: 0,
-                    smoothed: None,
-                    eval_before: None,
-                    roots: Vec::new(),
-                };
-                (Moments::zeros(parameters), state)
-            }
+        let total = batches.len() as u64;
+        let plan = Plan {
+            schedule: recipe.schedule(total),
+            epoch: total as f64,
+            optimizer: Optimizer::Adamw,
+            adamw: recipe.adamw,
+            rows: batches.iter().map(Vec::len).max().unwrap_or(1),
+            clip: recipe.clip,
+            checkpoint_every: recipe.checkpoint_every,
+            eval_every: recipe.eval_every,
+            early_stopping: None,
         };
-        let log = MetricsLog::open(&run_dir.join(METRICS_FILE), state.step)?;
+        let subject = Whole {
+            base: Base::random(recipe.config(), recipe.seed),
+        };
+        let session = Session::open(subject, plan, run_dir, identity, |_| Ok(None))?;
         Ok(Self {
             recipe,
             windows,
             batches,
-            run_dir,
-            base,
-            moments,
-            state,
-            log,
+            session,
         })
     }
 
@@ -211,140 +200,42 @@ impl<'a> Run<'a> {
         &mut self,
         progress: &mut dyn FnMut(&StepMetrics) -> Control,
     ) -> Result<Ending, Error> {
-        let total = self.batches.len() as u64;
-        let schedule = self.recipe.schedule(total);
-        let layout = self.base.layout();
-        let segments = optimizer::segments(
-            layout
-                .iter()
-                .map(|(_, offset, shape)| (*offset, shape.as_slice())),
-        );
-        let mut accumulator = Accumulator::new(self.base.params().len(), usize::MAX);
-        let mut pace = Pace::default();
-        while self.state.step < total {
-            let begun = Instant::now();
-            let step = self.state.step + 1;
-            let batch: Vec<&Example> = self.batches[self.state.step as usize]
-                .iter()
-                .map(|&(source, window)| &self.windows[source].train[window])
-                .collect();
-            let base = &self.base;
-            let (batch_loss, gradients) = accumulator
-                .run(&batch, |example, gradients, workspace| {
-                    full_gradients(base, example, gradients, workspace)
-                })?;
-            let loss = batch_loss.mean();
-            let norm = optimizer::norm(gradients);
-            let learning_rate = schedule.rate(step);
-            if !loss.is_finite() || !norm.is_finite() {
-                return Err(Error::Diverged {
-                    step,
-                    loss,
-                    learning_rate,
-                });
-            }
-            let scale = if self.recipe.clip > 0.0 && norm > self.recipe.clip {
-                self.recipe.clip / norm
-            } else {
-                1.0
-            };
-            let (settings, moments) = (&self.recipe.adamw, &mut self.moments);
-            self.base.update(|parameters| {
-                optimizer::update(
-                    settings,
-                    &segments,
-                    parameters,
-                    gradients,
-                    moments,
-                    optimizer::Step {
-                        number: step,
-                        learning_rate,
-                        scale,
-                    },
-                );
-            });
-            self.state.step = step;
-            self.state.tokens += batch_loss.tokens;
-            let smoothed = metrics::smooth(self.state.smoothed, loss);
-            self.state.smoothed = Some(smoothed);
-            let measured = step.is_multiple_of(self.recipe.eval_every) || step == total;
-            let eval_loss = if measured { self.evaluate_mix()? } else { None };
-            pace.record(begun.elapsed().as_secs_f64(), batch_loss.tokens);
-            let metrics = StepMetrics {
-                step,
-                steps: total,
-                epoch: step as f64 / total as f64,
-                loss,
-                smoothed,
-                eval_loss,
-                perplexity: loss.exp(),
-                learning_rate,
-                gradient_norm: norm,
-                tokens: self.state.tokens,
-                tokens_per_second: pace.tokens_per_second(),
-                eta_seconds: pace.eta(total - step),
-            };
-            let control = progress(&metrics);
-            self.log.append(metrics)?;
-            let due = step.is_multiple_of(self.recipe.checkpoint_every) || step == total;
-            if due {
-                self.state
-                    .roots
-                    .push(checkpoint::parameters_root(&self.base.params()));
-            }
-            if due || control != Control::Continue {
-                self.log.sync()?;
-                checkpoint::save(
-                    self.run_dir,
-                    &self.state,
-                    &self.base.params(),
-                    &self.moments,
-                )?;
-            }
-            match control {
-                Control::Continue => {}
-                Control::Pause => return Ok(Ending::Paused),
-                Control::Stop => return Ok(Ending::Stopped),
-            }
-        }
-        Ok(Ending::Completed)
-    }
-
-    /// Mean loss over a few held-out windows of every source.
-    fn evaluate_mix(&self) -> Result<Option<f64>, Error> {
-        let windows: Vec<&Example> = self
-            .windows
-            .iter()
-            .flat_map(|source| source.eval.iter().take(CURVE_WINDOWS))
-            .collect();
-        let total = evaluate(&windows, |example, workspace| {
-            loss(&self.base, None, example, workspace)
-        })?;
-        Ok((total.targets > 0).then(|| total.mean()))
+        let (windows, batches) = (self.windows, &self.batches);
+        let mut batch = |done: u64| {
+            let rows = batches[done as usize].iter();
+            rows.map(|&(source, window)| &windows[source].train[window])
+                .collect()
+        };
+        let evaluate = |subject: &Whole| evaluate_mix(subject, windows);
+        self.session.steps(&mut batch, &evaluate, progress)
     }
 
     fn finish(
-        self,
+        mut self,
         ending: Ending,
         tokenizer: &Tokenizer,
         out_dir: &Path,
     ) -> Result<Pretrained, Error> {
-        let curve = self.log.curve();
+        self.session.settle(ending)?;
+        let (curve, state) = (self.session.curve(), &self.session.state);
+        let base = &self.session.subject.base;
         let mut outcome = Pretrained {
             ending,
-            steps: self.state.step,
-            tokens: self.state.tokens,
-            parameters: self.base.params().len() as u64,
+            steps: state.step,
+            tokens: state.tokens,
+            parameters: base.params().len() as u64,
             loss_first: curve.first().map_or(0.0, |step| step.loss),
-            loss_last: self.state.smoothed.unwrap_or_default(),
+            loss_last: state.smoothed.unwrap_or_default(),
             scores: Vec::new(),
         };
         if ending == Ending::Paused {
             return Ok(outcome);
         }
-        self.base.save(out_dir, openledger_model::Dtype::Bf16)?;
+        base.save(out_dir, openledger_model::Dtype::Bf16)?;
         // What is scored is what was written: the weights rounded to bf16.
-        let written = Base::load(out_dir)?;
+        let written = Whole {
+            base: Base::load(out_dir)?,
+        };
         for (source, windows) in self.recipe.sources.iter().zip(self.windows) {
             outcome
                 .scores
@@ -364,6 +255,18 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Mean loss over a few held-out windows of every source.
+fn evaluate_mix(subject: &Whole, windows: &[Windows]) -> Result<Option<f64>, Error> {
+    let windows: Vec<&Example> = windows
+        .iter()
+        .flat_map(|source| source.eval.iter().take(CURVE_WINDOWS))
+        .collect();
+    let total = evaluate(&windows, |example, workspace| {
+        subject.loss(example, workspace)
+    })?;
+    Ok((total.targets > 0).then(|| total.mean()))
+}
+
 fn pretty(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("plain values serialise");
     bytes.push(b'\n');
@@ -372,15 +275,13 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
 
 /// Loss of the held-out windows of one source.
 fn score(
-    base: &Base,
+    subject: &impl Subject,
     tokenizer: &Tokenizer,
     name: &str,
     windows: &Windows,
 ) -> Result<SourceScore, Error> {
     let held: Vec<&Example> = windows.eval.iter().take(FINAL_WINDOWS).collect();
-    let total = evaluate(&held, |example, workspace| {
-        loss(base, None, example, workspace)
-    })?;
+    let total = evaluate(&held, |example, workspace| subject.loss(example, workspace))?;
     let bytes: usize = held
         .iter()
         .flat_map(|window| &window.tokens[window.loss_from..])

@@ -1,14 +1,24 @@
 //! `AdamW` with decoupled weight decay (Loshchilov & Hutter, "Decoupled Weight Decay
-//! Regularization", ICLR 2019, algorithm 2), on one flat parameter vector.
+//! Regularization", ICLR 2019, algorithm 2), on one flat parameter vector, with its moments as f32
+//! or in 8 bits ([`Optimizer`]).
+//!
+//! The small-memory choice is 8-bit Adam rather than Adafactor (Shazeer & Stern 2018): it is the
+//! same update with the same settings, so a recipe changes one word and its learning rate still
+//! fits, and it saves the same share whatever the shape of a tensor, while factored moments save
+//! little on the thin matrices of an adapter.
 //!
 //! Everything is elementwise except the gradient's norm, which is summed over fixed blocks of
 //! [`BLOCK`] values in `f64` and then over the blocks in order, so a step has the same bits for any
 //! number of threads.
 
+mod blockwise;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use blockwise::QUANTUM;
+pub(crate) use blockwise::Quantised;
 
 /// Values one task handles; also the unit of the norm's fixed summation order.
 const BLOCK: usize = 4096;
@@ -63,19 +73,52 @@ impl AdamW {
     }
 }
 
+/// How the moments of the optimizer are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Optimizer {
+    /// Two f32 a parameter: 8 bytes.
+    #[default]
+    Adamw,
+    /// Two codes of 8 bits a parameter and a scale for every 256 of them: 2.03 bytes
+    /// (Dettmers et al., "8-bit Optimizers via Block-wise Quantization", 2022).
+    #[serde(rename = "adamw_8bit")]
+    Adamw8bit,
+}
+
+impl Optimizer {
+    /// Bytes of the moments of `parameters` values.
+    pub const fn bytes(self, parameters: u64) -> u64 {
+        match self {
+            Self::Adamw => 8 * parameters,
+            Self::Adamw8bit => 2 * (parameters + 4 * parameters.div_ceil(QUANTUM as u64)),
+        }
+    }
+}
+
 /// First and second moments of every parameter.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Moments {
-    pub(crate) first: Vec<f32>,
-    pub(crate) second: Vec<f32>,
+pub(crate) enum Moments {
+    Full { first: Vec<f32>, second: Vec<f32> },
+    Blockwise { first: Quantised, second: Quantised },
 }
 
 impl Moments {
-    /// Zero moments for `parameters` values.
-    pub(crate) fn zeros(parameters: usize) -> Self {
-        Self {
-            first: vec![0.0; parameters],
-            second: vec![0.0; parameters],
+    /// Zero moments for the values of `segments`.
+    pub(crate) fn zeros(kind: Optimizer, segments: &[Segment]) -> Self {
+        let parameters = segments.last().map_or(0, |segment| segment.end);
+        match kind {
+            Optimizer::Adamw => Self::Full {
+                first: vec![0.0; parameters],
+                second: vec![0.0; parameters],
+            },
+            Optimizer::Adamw8bit => {
+                let scales = segments.iter().map(Segment::quanta).sum();
+                Self::Blockwise {
+                    first: Quantised::zeros(parameters, scales),
+                    second: Quantised::zeros(parameters, scales),
+                }
+            }
         }
     }
 }
@@ -86,6 +129,17 @@ pub(crate) struct Segment {
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) decays: bool,
+}
+
+impl Segment {
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Blocks of 8-bit moments with a scale of their own; no block crosses a tensor.
+    fn quanta(&self) -> usize {
+        self.len().div_ceil(QUANTUM)
+    }
 }
 
 /// Cuts tensors into blocks, in order of their place; only tensors with two or more dimensions decay (norm gains do not).
@@ -141,7 +195,59 @@ pub(crate) struct Step {
     pub(crate) scale: f64,
 }
 
-/// One update of `parameters` by `gradients`.
+/// The numbers of one update as f32, bias corrections folded in.
+#[derive(Clone, Copy, Debug)]
+struct Factors {
+    beta1: f32,
+    beta2: f32,
+    /// Learning rate over `1 - beta1^t`.
+    step_size: f32,
+    /// `1 / (1 - beta2^t)`.
+    second_scale: f32,
+    epsilon: f32,
+    /// `1 - learning rate * weight decay`.
+    decay: f32,
+    /// On the gradients: how clipping is applied.
+    scale: f32,
+}
+
+impl Factors {
+    fn new(settings: &AdamW, step: Step) -> Self {
+        let Step {
+            number,
+            learning_rate,
+            scale,
+        } = step;
+        Self {
+            beta1: settings.beta1 as f32,
+            beta2: settings.beta2 as f32,
+            step_size: (learning_rate / (1.0 - power(settings.beta1, number))) as f32,
+            second_scale: (1.0 / (1.0 - power(settings.beta2, number))) as f32,
+            epsilon: settings.epsilon as f32,
+            decay: (1.0 - learning_rate * settings.weight_decay) as f32,
+            scale: scale as f32,
+        }
+    }
+
+    /// One value.
+    #[inline(always)]
+    fn apply(&self, p: &mut f32, m: &mut f32, v: &mut f32, g: f32) {
+        let g = g * self.scale;
+        *m = self.beta1 * *m + (1.0 - self.beta1) * g;
+        *v = self.beta2 * *v + (1.0 - self.beta2) * g * g;
+        *p = *p * self.decay
+            - self.step_size * *m / ((*v * self.second_scale).sqrt() + self.epsilon);
+    }
+}
+
+/// Cuts the first `count` items off `rest`.
+fn take<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
+    let (head, tail) = std::mem::take(rest).split_at_mut(count);
+    *rest = tail;
+    head
+}
+
+/// One update of `parameters` by `gradients`. `segments` cover the parameters in order.
 pub(crate) fn update(
     settings: &AdamW,
     segments: &[Segment],
@@ -150,50 +256,56 @@ pub(crate) fn update(
     moments: &mut Moments,
     step: Step,
 ) {
-    let Step {
-        number,
-        learning_rate,
-        scale,
-    } = step;
-    let beta1 = settings.beta1 as f32;
-    let beta2 = settings.beta2 as f32;
-    let step_size = (learning_rate / (1.0 - power(settings.beta1, number))) as f32;
-    let second_scale = (1.0 / (1.0 - power(settings.beta2, number))) as f32;
-    let epsilon = settings.epsilon as f32;
-    let decay = (1.0 - learning_rate * settings.weight_decay) as f32;
-    let scale = scale as f32;
-
-    // The segments are disjoint and ordered, so the four vectors can be cut along them and every
-    // piece updated on its own.
-    let mut pieces = Vec::with_capacity(segments.len());
-    let (mut p, mut m, mut v) = (
-        parameters,
-        moments.first.as_mut_slice(),
-        moments.second.as_mut_slice(),
-    );
-    let mut at = 0;
-    for segment in segments {
-        let (_, rest_p) = p.split_at_mut(segment.start - at);
-        let (_, rest_m) = m.split_at_mut(segment.start - at);
-        let (_, rest_v) = v.split_at_mut(segment.start - at);
-        let length = segment.end - segment.start;
-        let (piece_p, rest_p) = rest_p.split_at_mut(length);
-        let (piece_m, rest_m) = rest_m.split_at_mut(length);
-        let (piece_v, rest_v) = rest_v.split_at_mut(length);
-        let piece_g = &gradients[segment.start..segment.end];
-        pieces.push((piece_p, piece_m, piece_v, piece_g, segment.decays));
-        (p, m, v) = (rest_p, rest_m, rest_v);
-        at = segment.end;
-    }
-    pieces.into_par_iter().for_each(|(p, m, v, g, decays)| {
-        let decay = if decays { decay } else { 1.0 };
-        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * scale;
-            *m = beta1 * *m + (1.0 - beta1) * g;
-            *v = beta2 * *v + (1.0 - beta2) * g * g;
-            *p = *p * decay - step_size * *m / ((*v * second_scale).sqrt() + epsilon);
+    let factors = Factors::new(settings, step);
+    // Vectors (norm gains, magnitudes) do not decay.
+    let factors = |segment: &Segment| Factors {
+        decay: if segment.decays { factors.decay } else { 1.0 },
+        ..factors
+    };
+    let mut p = parameters;
+    match moments {
+        Moments::Full { first, second } => {
+            let (mut m, mut v) = (first.as_mut_slice(), second.as_mut_slice());
+            let pieces: Vec<_> = segments
+                .iter()
+                .map(|segment| {
+                    let length = segment.len();
+                    (
+                        segment,
+                        take(&mut p, length),
+                        take(&mut m, length),
+                        take(&mut v, length),
+                    )
+                })
+                .collect();
+            pieces.into_par_iter().for_each(|(segment, p, m, v)| {
+                let factors = factors(segment);
+                let g = &gradients[segment.start..segment.end];
+                for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                    factors.apply(p, m, v, *g);
+                }
+            });
         }
-    });
+        Moments::Blockwise { first, second } => {
+            let (mut m, mut v) = (first.parts(), second.parts());
+            let pieces: Vec<_> = segments
+                .iter()
+                .map(|segment| {
+                    let (length, quanta) = (segment.len(), segment.quanta());
+                    (
+                        segment,
+                        take(&mut p, length),
+                        m.take(length, quanta),
+                        v.take(length, quanta),
+                    )
+                })
+                .collect();
+            pieces.into_par_iter().for_each(|(segment, p, m, v)| {
+                let g = &gradients[segment.start..segment.end];
+                blockwise::update(&factors(segment), p, g, m, v);
+            });
+        }
+    }
 }
 
 #[cfg(test)]
@@ -225,7 +337,7 @@ mod tests {
         let layout: [(usize, &[usize]); 2] = [(0, &[1, 1]), (1, &[1])];
         let segments = segments(layout);
         let mut parameters = vec![0.5f32, 0.5];
-        let mut moments = Moments::zeros(2);
+        let mut moments = Moments::zeros(Optimizer::Adamw, &segments);
         let gradients = [0.3, -0.2, 0.05, 0.4, -0.7];
         for (index, g) in gradients.iter().enumerate() {
             let step = index as u64 + 1;
