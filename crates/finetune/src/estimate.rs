@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use openledger_model::{Adapter, Base, Workspace, lora_gradients};
 
-use crate::gradients::{Accumulator, BUFFERS};
+use crate::gradients::Accumulator;
 use crate::recipe::operations_per_token;
 use crate::{Dataset, Error, Recipe};
 
@@ -90,7 +90,7 @@ pub fn estimate(base: &Base, dataset: &Dataset, recipe: &Recipe) -> Result<Estim
     let per_pass = dataset.tokens() as f64;
     let passes = steps as f64 / recipe.steps_per_epoch(dataset.len()) as f64;
     let tokens = (per_pass * passes) as u64;
-    let threads = rayon::current_num_threads().min(BUFFERS).min(recipe.batch) as f64;
+    let threads = rayon::current_num_threads().min(recipe.rows_per_step()) as f64;
     let base_values = operations_per_token(&base.config, &no_targets()) / 4.0;
     let activations = longest
         * (base.config.layers * (8 * base.config.hidden + 4 * base.config.mlp)
@@ -100,7 +100,7 @@ pub fn estimate(base: &Base, dataset: &Dataset, recipe: &Recipe) -> Result<Estim
         tokens,
         parameters: parameters as u64,
         memory_bytes: base_values as u64 * 4
-            + Accumulator::bytes(parameters, recipe.batch)
+            + Accumulator::bytes(parameters, recipe.rows_per_step())
             + parameters as u64 * 12
             + activations as u64 * 4 * threads as u64,
         seconds: seconds * tokens as f64 / longest as f64 / threads,

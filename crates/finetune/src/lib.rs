@@ -63,4 +63,7 @@ pub use recipe::{
     EarlyStopping, Length, Lora, Method, Mode, Preset, Quantization, Recipe, operations_per_token,
 };
 pub use schedule::{Decay, Schedule};
-pub use train::{ADAPTER_DIR, Control, Ending, Lineage, METRICS_FILE, Summary, Trained, train};
+pub use train::{
+    ADAPTER_DIR, Control, Ending, Lineage, METRICS_FILE, MODEL_DIR, Summary, Trained, TrainedWhole,
+    train, train_from, train_whole,
+};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use openledger_model::{Config, LoraConfig, Target};
+use openledger_model::{Arithmetic, Config, Exact, Fast, Format, LoraConfig, Target};
 use openledger_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,21 @@ pub enum Mode {
     Exact,
     /// bf16 products: several times faster; the same bits on machines of one kind.
     Fast,
+}
+
+impl Mode {
+    /// Refuses a base of the other mode.
+    pub(crate) fn check<A: Arithmetic>(self) -> Result<(), Error> {
+        let given = match self {
+            Self::Exact => Exact::MODE,
+            Self::Fast => Fast::MODE,
+        };
+        if given == A::MODE {
+            return Ok(());
+        }
+        let expected = "the base was loaded for the other arithmetic";
+        Err(Error::recipe("arithmetic", format!("{self:?}"), expected))
+    }
 }
 
 /// Storage of the frozen base under `qlora`.
@@ -315,6 +330,15 @@ impl Recipe {
     /// Steps of one pass; the last step of a pass may hold fewer rows.
     pub fn steps_per_epoch(&self, rows: usize) -> u64 {
         rows.div_ceil(self.rows_per_step().max(1)) as u64
+    }
+
+    /// How fast arithmetic stores the base: quantised if it is frozen and the method says so.
+    pub fn format(&self) -> Format {
+        match (self.method, self.quantization) {
+            (Method::Qlora, Quantization::Nf4) => Format::Nf4,
+            (Method::Qlora, Quantization::Int8) => Format::Int8,
+            (Method::Lora | Method::Dora | Method::Full, _) => Format::Bf16,
+        }
     }
 
     /// Rows whose gradients make one step.

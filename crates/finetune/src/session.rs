@@ -11,7 +11,7 @@ use std::time::Instant;
 use openledger_model::Example;
 
 use crate::checkpoint::{self, Best, Checkpoint, Identity, State};
-use crate::gradients::Accumulator;
+use crate::gradients::{Accumulator, Packing};
 use crate::metrics::{self, MetricsLog, Pace, StepMetrics};
 use crate::optimizer::{self, AdamW, Moments, Optimizer, Segment};
 use crate::recipe::EarlyStopping;
@@ -29,6 +29,7 @@ pub(crate) struct Plan {
     pub(crate) adamw: AdamW,
     /// Most rows of a step.
     pub(crate) rows: usize,
+    pub(crate) packing: Packing,
     /// Largest gradient norm; 0 = no clipping.
     pub(crate) clip: f64,
     pub(crate) checkpoint_every: u64,
@@ -102,14 +103,14 @@ impl<'a, S: Subject> Session<'a, S> {
         progress: &mut dyn FnMut(&StepMetrics) -> Control,
     ) -> Result<Ending, Error> {
         let count = self.subject.parameters().len();
-        let mut accumulator = Accumulator::new(count, self.plan.rows);
+        let mut accumulator = Accumulator::new(count, self.plan.rows, self.plan.packing);
         let mut pace = Pace::default();
         while self.state.step < self.plan.schedule.total {
             let begun = Instant::now();
             let step = self.state.step + 1;
             let rows = batch(self.state.step);
             let learning_rate = self.plan.schedule.rate(step);
-            let (batch_loss, gradients) = match accumulator.run(&self.subject, &rows) {
+            let (batch_loss, gradients) = match accumulator.run(&self.subject, &rows, step) {
                 Err(Error::Model(openledger_model::Error::Diverged { .. })) => {
                     return self.fall_back(step, f64::NAN, learning_rate);
                 }

@@ -1,14 +1,24 @@
 //! What a run trains: an adapter beside a frozen base, or the base itself.
 
-use openledger_model::{Adapter, Base, Example, Loss, Workspace, full_gradients, lora_gradients};
+use openledger_model::{
+    Adapter, Arithmetic, Base, Config, Error, Example, Gradients, Loss, Slot, Workspace,
+    full_gradients_pack, lora_gradients_pack, loss,
+};
 
-/// A list of tensors in a flat vector: name, offset, shape.
-pub(crate) type Layout = Vec<(String, usize, Vec<usize>)>;
+/// Where in a run rows are computed: what random draws depend on.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "what dropout will read")]
+pub(crate) struct Place {
+    /// The step, from 1.
+    pub(crate) step: u64,
+    /// Index of the first row among the step's rows.
+    pub(crate) row: u64,
+}
 
 /// Parameters, and how a loss depends on them.
 pub(crate) trait Subject: Sync {
     /// The tensors of the flat vector.
-    fn layout(&self) -> Layout;
+    fn layout(&self) -> Vec<Slot>;
 
     /// The flat vector.
     fn parameters(&self) -> &[f32];
@@ -16,40 +26,43 @@ pub(crate) trait Subject: Sync {
     /// Changes the flat vector.
     fn change(&mut self, change: impl FnOnce(&mut [f32]));
 
-    /// Overwrites `gradients` with those of the mean loss of one example.
-    fn gradients(
+    /// Overwrites each of `gradients` with that of the mean loss of one row.
+    fn each(
         &self,
-        example: &Example,
+        rows: &[&Example],
+        place: Place,
+        gradients: &mut [&mut [f32]],
+        workspace: &mut Workspace,
+    ) -> Result<Vec<Loss>, Error>;
+
+    /// Adds to `gradients` that of the sum of all target tokens' losses times `per_target`.
+    fn add(
+        &self,
+        rows: &[&Example],
+        place: Place,
+        per_target: f32,
         gradients: &mut [f32],
         workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error>;
+    ) -> Result<Vec<Loss>, Error>;
 
-    /// The loss of one example.
-    fn loss(
-        &self,
-        example: &Example,
-        workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error>;
+    /// The loss of one row.
+    fn loss(&self, row: &Example, workspace: &mut Workspace) -> Result<Loss, Error>;
 
-    /// The loss of one example before anything was trained.
-    fn loss_before(
-        &self,
-        example: &Example,
-        workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error> {
-        self.loss(example, workspace)
+    /// The loss of one row before anything was trained.
+    fn loss_before(&self, row: &Example, workspace: &mut Workspace) -> Result<Loss, Error> {
+        self.loss(row, workspace)
     }
 }
 
 /// An adapter beside its frozen base.
 #[derive(Debug)]
-pub(crate) struct Adapted<'a> {
-    pub(crate) base: &'a Base,
+pub(crate) struct Adapted<'a, A: Arithmetic> {
+    pub(crate) base: &'a Base<A>,
     pub(crate) adapter: Adapter,
 }
 
-impl Subject for Adapted<'_> {
-    fn layout(&self) -> Layout {
+impl<A: Arithmetic> Subject for Adapted<'_, A> {
+    fn layout(&self) -> Vec<Slot> {
         self.adapter.layout()
     }
 
@@ -61,65 +74,102 @@ impl Subject for Adapted<'_> {
         change(self.adapter.params_mut());
     }
 
-    fn gradients(
+    fn each(
         &self,
-        example: &Example,
+        rows: &[&Example],
+        _: Place,
+        gradients: &mut [&mut [f32]],
+        workspace: &mut Workspace,
+    ) -> Result<Vec<Loss>, Error> {
+        let each = Gradients::Each(gradients);
+        lora_gradients_pack(self.base, &self.adapter, rows, None, each, workspace)
+    }
+
+    fn add(
+        &self,
+        rows: &[&Example],
+        _: Place,
+        per_target: f32,
         gradients: &mut [f32],
         workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error> {
-        lora_gradients(self.base, &self.adapter, example, gradients, workspace)
+    ) -> Result<Vec<Loss>, Error> {
+        let (sum, factor) = (Gradients::Sum(gradients), Some(per_target));
+        lora_gradients_pack(self.base, &self.adapter, rows, factor, sum, workspace)
     }
 
-    fn loss(
-        &self,
-        example: &Example,
-        workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error> {
-        openledger_model::loss(self.base, Some(&self.adapter), example, workspace)
+    fn loss(&self, row: &Example, workspace: &mut Workspace) -> Result<Loss, Error> {
+        loss(self.base, Some(&self.adapter), row, workspace)
     }
 
-    fn loss_before(
-        &self,
-        example: &Example,
-        workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error> {
-        openledger_model::loss(self.base, None, example, workspace)
+    fn loss_before(&self, row: &Example, workspace: &mut Workspace) -> Result<Loss, Error> {
+        loss(self.base, None, row, workspace)
     }
 }
 
-/// All weights of a base.
+/// All weights of a base: as f32, which the optimizer changes, and in the form that products read.
 #[derive(Debug)]
-pub(crate) struct Whole {
-    pub(crate) base: Base,
+pub(crate) struct Whole<A: Arithmetic> {
+    pub(crate) base: Base<A>,
+    parameters: Vec<f32>,
 }
 
-impl Subject for Whole {
-    fn layout(&self) -> Layout {
+impl<A: Arithmetic> Whole<A> {
+    /// A model of random weights.
+    pub(crate) fn start(parameters: Vec<f32>, config: Config) -> Result<Self, Error> {
+        let base = Base::from_flat(config, &parameters, A::FINEST)?;
+        Ok(Self { base, parameters })
+    }
+
+    /// A model as it is stored: in fast arithmetic, weights of bf16 precision.
+    pub(crate) fn new(base: Base<A>) -> Self {
+        let parameters = base.params();
+        Self { base, parameters }
+    }
+}
+
+impl<A: Arithmetic> Subject for Whole<A> {
+    fn layout(&self) -> Vec<Slot> {
         self.base.layout()
     }
 
     fn parameters(&self) -> &[f32] {
-        self.base.params()
+        &self.parameters
     }
 
     fn change(&mut self, change: impl FnOnce(&mut [f32])) {
-        self.base.update(change);
+        change(&mut self.parameters);
+        self.base.assign(&self.parameters);
     }
 
-    fn gradients(
+    /// One row after another: gradients of whole models are too large to hold many of.
+    fn each(
         &self,
-        example: &Example,
+        rows: &[&Example],
+        _: Place,
+        gradients: &mut [&mut [f32]],
+        workspace: &mut Workspace,
+    ) -> Result<Vec<Loss>, Error> {
+        let mut losses = Vec::with_capacity(rows.len());
+        for (row, gradients) in rows.iter().zip(gradients) {
+            gradients.fill(0.0);
+            let one = full_gradients_pack(&self.base, &[row], None, gradients, workspace)?;
+            losses.extend(one);
+        }
+        Ok(losses)
+    }
+
+    fn add(
+        &self,
+        rows: &[&Example],
+        _: Place,
+        per_target: f32,
         gradients: &mut [f32],
         workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error> {
-        full_gradients(&self.base, example, gradients, workspace)
+    ) -> Result<Vec<Loss>, Error> {
+        full_gradients_pack(&self.base, rows, Some(per_target), gradients, workspace)
     }
 
-    fn loss(
-        &self,
-        example: &Example,
-        workspace: &mut Workspace,
-    ) -> Result<Loss, openledger_model::Error> {
-        openledger_model::loss(&self.base, None, example, workspace)
+    fn loss(&self, row: &Example, workspace: &mut Workspace) -> Result<Loss, Error> {
+        loss(&self.base, None, row, workspace)
     }
 }

@@ -3,19 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use openledger_model::{Adapter, Base, Example, Loss, Workspace, loss};
+use openledger_model::{
+    Adapter, Arithmetic, Base, Dtype, Exact, Example, Fast, Loss, Workspace, loss,
+};
 use openledger_primitives::{B256, RECORD_VERSION, records};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Best, Identity};
-use crate::gradients::evaluate;
+use crate::gradients::{Packing, evaluate};
 use crate::metrics::{self, StepMetrics};
 use crate::session::{Plan, Session};
-use crate::subject::{Adapted, Subject};
+use crate::subject::{Adapted, Subject, Whole};
 use crate::{Dataset, Error, Method, Mode, Recipe, order};
 
 /// Subdirectory of a run that holds the finished PEFT adapter.
 pub const ADAPTER_DIR: &str = "adapter";
+/// Subdirectory of a run that holds the finished model of the method `full`.
+pub const MODEL_DIR: &str = "model";
 /// File of a run that holds its curve, one [`StepMetrics`] a line.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 const SUMMARY_FILE: &str = "summary.json";
@@ -135,6 +139,19 @@ impl Summary {
     }
 }
 
+/// The outcome of [`train_whole`].
+#[derive(Debug)]
+pub struct TrainedWhole<A: Arithmetic> {
+    /// The model with its new weights.
+    pub base: Base<A>,
+    /// Directory of the Hugging Face model; written unless the run was paused.
+    pub model_dir: PathBuf,
+    /// The numbers.
+    pub summary: Summary,
+    /// The curve.
+    pub curve: Vec<StepMetrics>,
+}
+
 /// Tunes an adapter for `base` on `dataset` and writes it as PEFT files into
 /// `run_dir/adapter`. Calls `progress` after every step.
 ///
@@ -142,38 +159,37 @@ impl Summary {
 /// run, that is returned and nothing is computed.
 ///
 /// # Errors
-/// [`Error::Recipe`] for settings out of range, [`Error::OtherRun`] if `run_dir` belongs to another
-/// run, [`Error::Diverged`] if the loss is not finite before the first checkpoint, and failures of
-/// files or of the model.
-pub fn train(
-    base: &Base,
+/// [`Error::Recipe`] for settings out of range or a base of the other arithmetic,
+/// [`Error::OtherRun`] if `run_dir` belongs to another run, [`Error::Diverged`] if the loss is not
+/// finite before the first checkpoint, and failures of files or of the model.
+pub fn train<A: Arithmetic>(
+    base: &Base<A>,
     dataset: &Dataset,
     recipe: &Recipe,
     run_dir: &Path,
     progress: &mut dyn FnMut(&StepMetrics) -> Control,
 ) -> Result<Trained, Error> {
-    recipe.validate(&base.config)?;
+    if recipe.method == Method::Full {
+        let expected = "`train` makes adapters; `train_whole` trains whole models";
+        return Err(Error::recipe("method", "full", expected));
+    }
     built(recipe)?;
-    if dataset.is_empty() {
-        let rows = dataset.examples().len();
-        return Err(Error::NoRows { rows, eval: rows });
-    }
-    std::fs::create_dir_all(run_dir).map_err(Error::io(run_dir))?;
-    let identity = Identity {
-        recipe: recipe.digest(),
-        data: dataset.digest(),
-        probe: probe(base, dataset)?,
-    };
-    if let Some(trained) = finished(base, &identity, run_dir)? {
-        return Ok(trained);
-    }
     let started = Instant::now();
+    let identity = prepare(base, dataset, recipe, run_dir)?;
+    let adapter_dir = run_dir.join(ADAPTER_DIR);
+    if let Some((summary, curve)) = finished(&identity, run_dir)? {
+        return Ok(Trained {
+            adapter: Adapter::load_peft(&adapter_dir, &base.config)?,
+            adapter_dir,
+            summary,
+            curve,
+        });
+    }
     let adapter = Adapter::new(&base.config, recipe.lora.config()?, recipe.seed)?;
     let subject = Adapted { base, adapter };
     let mut run = Run::start(subject, dataset, recipe, run_dir, identity)?;
     let ending = run.steps(progress)?;
     let (subject, summary, curve) = run.finish(ending, started)?;
-    let adapter_dir = run_dir.join(ADAPTER_DIR);
     if ending != Ending::Paused {
         std::fs::create_dir_all(&adapter_dir).map_err(Error::io(&adapter_dir))?;
         subject.adapter.save_peft(&adapter_dir, "base")?;
@@ -188,29 +204,132 @@ pub fn train(
     })
 }
 
-/// Refuses what this build does not do yet.
-fn built(recipe: &Recipe) -> Result<(), Error> {
-    let expected = "this build tunes plain LoRA adapters in exact arithmetic";
-    let plain = recipe.method == Method::Lora && !recipe.gradient_checkpointing;
-    if !plain || recipe.lora.rank_stabilized || recipe.lora.dropout != 0.0 {
-        return Err(Error::recipe("method", "extended", expected));
+/// Trains all weights of `base` on `dataset` and writes the model into `run_dir/model`: f32 from
+/// exact arithmetic, bf16 (which is what it computed with) from fast. The tokenizer stays where it
+/// is. Otherwise as [`train`].
+///
+/// # Errors
+/// As [`train`].
+pub fn train_whole<A: Arithmetic>(
+    base: Base<A>,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    run_dir: &Path,
+    progress: &mut dyn FnMut(&StepMetrics) -> Control,
+) -> Result<TrainedWhole<A>, Error> {
+    if recipe.method != Method::Full {
+        let expected = "`train_whole` is for the method `full`; `train` makes adapters";
+        return Err(Error::recipe(
+            "method",
+            format!("{:?}", recipe.method),
+            expected,
+        ));
+    }
+    built(recipe)?;
+    let started = Instant::now();
+    let identity = prepare(&base, dataset, recipe, run_dir)?;
+    let model_dir = run_dir.join(MODEL_DIR);
+    if let Some((summary, curve)) = finished(&identity, run_dir)? {
+        return Ok(TrainedWhole {
+            base: Base::load_as(&model_dir, A::FINEST)?,
+            model_dir,
+            summary,
+            curve,
+        });
+    }
+    let mut run = Run::start(Whole::new(base), dataset, recipe, run_dir, identity)?;
+    let ending = run.steps(progress)?;
+    let (subject, summary, curve) = run.finish(ending, started)?;
+    if ending != Ending::Paused {
+        let dtype = match recipe.arithmetic {
+            Mode::Exact => Dtype::F32,
+            Mode::Fast => Dtype::Bf16,
+        };
+        subject.base.save(&model_dir, dtype)?;
+        summary.save(run_dir)?;
+    }
+    Ok(TrainedWhole {
+        base: subject.base,
+        model_dir,
+        summary,
+        curve,
+    })
+}
+
+/// Loads the base in `model_dir` in the form that `recipe` asks for and trains, whatever the
+/// method; the result lies in `run_dir`.
+///
+/// # Errors
+/// As [`train`], and when the base cannot be loaded.
+pub fn train_from(
+    model_dir: &Path,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    run_dir: &Path,
+    progress: &mut dyn FnMut(&StepMetrics) -> Control,
+) -> Result<Summary, Error> {
+    fn run<A: Arithmetic>(
+        base: Base<A>,
+        dataset: &Dataset,
+        recipe: &Recipe,
+        run_dir: &Path,
+        progress: &mut dyn FnMut(&StepMetrics) -> Control,
+    ) -> Result<Summary, Error> {
+        Ok(match recipe.method {
+            Method::Full => train_whole(base, dataset, recipe, run_dir, progress)?.summary,
+            _ => train(&base, dataset, recipe, run_dir, progress)?.summary,
+        })
     }
     match recipe.arithmetic {
-        Mode::Exact => Ok(()),
-        Mode::Fast => Err(Error::recipe("arithmetic", "fast", expected)),
+        Mode::Exact => {
+            let base = Base::<Exact>::load(model_dir)?;
+            run(base, dataset, recipe, run_dir, progress)
+        }
+        Mode::Fast => {
+            let base = Base::<Fast>::load_as(model_dir, recipe.format())?;
+            run(base, dataset, recipe, run_dir, progress)
+        }
     }
 }
 
-/// Bits of the base's loss on the first row.
-fn probe(base: &Base, dataset: &Dataset) -> Result<u64, Error> {
+/// Checks what belongs together, makes the directory and says which run this is.
+fn prepare<A: Arithmetic>(
+    base: &Base<A>,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    run_dir: &Path,
+) -> Result<Identity, Error> {
+    recipe.validate(&base.config)?;
+    recipe.arithmetic.check::<A>()?;
+    if dataset.is_empty() {
+        let rows = dataset.examples().len();
+        return Err(Error::NoRows { rows, eval: rows });
+    }
+    std::fs::create_dir_all(run_dir).map_err(Error::io(run_dir))?;
     let first = &dataset.examples()[0].example;
-    Ok(loss(base, None, first, &mut Workspace::default())?
-        .sum
-        .to_bits())
+    let probe = loss(base, None, first, &mut Workspace::default())?;
+    Ok(Identity {
+        recipe: recipe.digest(),
+        data: dataset.digest(),
+        probe: probe.sum.to_bits(),
+    })
 }
 
-/// The outcome of a run that ended in an earlier process.
-fn finished(base: &Base, identity: &Identity, run_dir: &Path) -> Result<Option<Trained>, Error> {
+/// Refuses what this build does not do yet.
+fn built(recipe: &Recipe) -> Result<(), Error> {
+    let expected = "this build has no such adapters yet";
+    let lora = &recipe.lora;
+    if recipe.method == Method::Dora || lora.rank_stabilized || lora.dropout != 0.0 {
+        return Err(Error::recipe("method", "extended", expected));
+    }
+    Ok(())
+}
+
+/// Summary and curve of a run that ended in an earlier process.
+fn finished(
+    identity: &Identity,
+    run_dir: &Path,
+) -> Result<Option<(Summary, Vec<StepMetrics>)>, Error> {
     let path = run_dir.join(SUMMARY_FILE);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -228,16 +347,18 @@ fn finished(base: &Base, identity: &Identity, run_dir: &Path) -> Result<Option<T
             field: "recipe, dataset or base model",
         });
     }
-    let adapter_dir = run_dir.join(ADAPTER_DIR);
-    Ok(Some(Trained {
-        adapter: Adapter::load_peft(&adapter_dir, &base.config)?,
-        adapter_dir,
-        summary,
-        curve: metrics::load(&run_dir.join(METRICS_FILE))?,
-    }))
+    Ok(Some((summary, metrics::load(&run_dir.join(METRICS_FILE))?)))
 }
 
 impl Recipe {
+    pub(crate) fn packing(&self) -> Packing {
+        Packing {
+            exact: self.arithmetic == Mode::Exact,
+            tokens: if self.packing { self.pack_tokens } else { 0 },
+            checkpointing: self.gradient_checkpointing,
+        }
+    }
+
     fn plan(&self, rows: usize) -> Plan {
         Plan {
             schedule: self.schedule(self.steps(rows)),
@@ -245,6 +366,7 @@ impl Recipe {
             optimizer: self.optimizer,
             adamw: self.adamw,
             rows: self.rows_per_step(),
+            packing: self.packing(),
             clip: self.clip,
             checkpoint_every: self.checkpoint_every,
             eval_every: self.eval_every,

@@ -10,18 +10,17 @@ mod recipe;
 use std::path::Path;
 
 use openledger_model::template::{self, Template};
-use openledger_model::{Base, Example, Tokenizer};
+use openledger_model::{Arithmetic, Base, Exact, Example, Fast, Tokenizer, random_params};
 use openledger_primitives::keccak256;
 use openledger_store::write_atomic;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Identity;
-use crate::gradients::evaluate;
+use crate::gradients::{Packing, evaluate};
 use crate::metrics::StepMetrics;
-use crate::optimizer::Optimizer;
 use crate::session::{Plan, Session};
 use crate::subject::{Subject, Whole};
-use crate::{Control, Ending, Error, chart};
+use crate::{Control, Ending, Error, Mode, chart};
 use corpus::{Document, Windows};
 
 pub use recipe::{PretrainRecipe, Shape, Source};
@@ -109,9 +108,23 @@ pub fn pretrain(
             corpus::windows(recipe, &source.name, documents, &tokenizer, &template)
         })
         .collect();
-    let mut run = Run::start(recipe, &windows, run_dir, out_dir)?;
+    let documents = (windows.as_slice(), &tokenizer);
+    match recipe.arithmetic {
+        Mode::Exact => run::<Exact>(recipe, documents, run_dir, out_dir, progress),
+        Mode::Fast => run::<Fast>(recipe, documents, run_dir, out_dir, progress),
+    }
+}
+
+fn run<A: Arithmetic>(
+    recipe: &PretrainRecipe,
+    (windows, tokenizer): (&[Windows], &Tokenizer),
+    run_dir: &Path,
+    out_dir: &Path,
+    progress: &mut dyn FnMut(&StepMetrics) -> Control,
+) -> Result<Pretrained, Error> {
+    let mut run = Run::<A>::start(recipe, windows, run_dir, out_dir)?;
     let ending = run.steps(progress)?;
-    run.finish(ending, &tokenizer, out_dir)
+    run.finish(ending, tokenizer, out_dir)
 }
 
 /// Text for the tokenizer: documents of every source, by weight, up to the recipe's bytes.
@@ -146,14 +159,14 @@ fn sample(
     texts
 }
 
-struct Run<'a> {
+struct Run<'a, A: Arithmetic> {
     recipe: &'a PretrainRecipe,
     windows: &'a [Windows],
     batches: Vec<Vec<(usize, usize)>>,
-    session: Session<'a, Whole>,
+    session: Session<'a, Whole<A>>,
 }
 
-impl<'a> Run<'a> {
+impl<'a, A: Arithmetic> Run<'a, A> {
     fn start(
         recipe: &'a PretrainRecipe,
         windows: &'a [Windows],
@@ -176,17 +189,21 @@ impl<'a> Run<'a> {
         let plan = Plan {
             schedule: recipe.schedule(total),
             epoch: total as f64,
-            optimizer: Optimizer::Adamw,
+            optimizer: recipe.optimizer,
             adamw: recipe.adamw,
             rows: batches.iter().map(Vec::len).max().unwrap_or(1),
+            packing: Packing {
+                exact: recipe.arithmetic == Mode::Exact,
+                tokens: recipe.pack_tokens,
+                checkpointing: false,
+            },
             clip: recipe.clip,
             checkpoint_every: recipe.checkpoint_every,
             eval_every: recipe.eval_every,
             early_stopping: None,
         };
-        let subject = Whole {
-            base: Base::random(recipe.config(), recipe.seed),
-        };
+        let config = recipe.config();
+        let subject = Whole::start(random_params(&config, recipe.seed), config)?;
         let session = Session::open(subject, plan, run_dir, identity, |_| Ok(None))?;
         Ok(Self {
             recipe,
@@ -206,7 +223,7 @@ impl<'a> Run<'a> {
             rows.map(|&(source, window)| &windows[source].train[window])
                 .collect()
         };
-        let evaluate = |subject: &Whole| evaluate_mix(subject, windows);
+        let evaluate = |subject: &Whole<A>| evaluate_mix(subject, windows);
         self.session.steps(&mut batch, &evaluate, progress)
     }
 
@@ -223,7 +240,7 @@ impl<'a> Run<'a> {
             ending,
             steps: state.step,
             tokens: state.tokens,
-            parameters: base.params().len() as u64,
+            parameters: self.session.subject.parameters().len() as u64,
             loss_first: curve.first().map_or(0.0, |step| step.loss),
             loss_last: state.smoothed.unwrap_or_default(),
             scores: Vec::new(),
@@ -233,9 +250,7 @@ impl<'a> Run<'a> {
         }
         base.save(out_dir, openledger_model::Dtype::Bf16)?;
         // What is scored is what was written: the weights rounded to bf16.
-        let written = Whole {
-            base: Base::load(out_dir)?,
-        };
+        let written = Whole::new(Base::load(out_dir)?);
         for (source, windows) in self.recipe.sources.iter().zip(self.windows) {
             outcome
                 .scores
@@ -256,7 +271,7 @@ impl<'a> Run<'a> {
 }
 
 /// Mean loss over a few held-out windows of every source.
-fn evaluate_mix(subject: &Whole, windows: &[Windows]) -> Result<Option<f64>, Error> {
+fn evaluate_mix(subject: &impl Subject, windows: &[Windows]) -> Result<Option<f64>, Error> {
     let windows: Vec<&Example> = windows
         .iter()
         .flat_map(|source| source.eval.iter().take(CURVE_WINDOWS))

@@ -7,7 +7,8 @@ use openledger_primitives::{B256, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::optimizer::AdamW;
+use crate::Mode;
+use crate::optimizer::{AdamW, Optimizer};
 use crate::schedule::{Decay, Schedule};
 
 /// Shape of the model (Llama architecture, tied embeddings).
@@ -86,6 +87,15 @@ pub struct PretrainRecipe {
     pub checkpoint_every: u64,
     /// Steps between evaluations.
     pub eval_every: u64,
+    /// How numbers are computed.
+    #[serde(default)]
+    pub arithmetic: Mode,
+    /// Most tokens of documents that are computed together; a longer one is computed alone.
+    #[serde(default = "pack_tokens")]
+    pub pack_tokens: usize,
+    /// How the optimizer keeps its moments.
+    #[serde(default)]
+    pub optimizer: Optimizer,
     /// Shape of the model.
     pub model: Shape,
     /// Optimizer settings.
@@ -93,6 +103,10 @@ pub struct PretrainRecipe {
     /// The corpus mix.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
+}
+
+fn pack_tokens() -> usize {
+    512
 }
 
 impl PretrainRecipe {
@@ -204,12 +218,12 @@ impl PretrainRecipe {
         }
     }
 
-    /// Digest: `keccak256("openledger pretrain recipe 1\n" ‖ JSON)`.
+    /// Digest: `keccak256("openledger pretrain recipe 2\n" ‖ JSON)`.
     ///
     /// # Panics
     /// Never: every field has a JSON form.
     pub fn digest(&self) -> B256 {
-        let mut bytes = b"openledger pretrain recipe 1\n".to_vec();
+        let mut bytes = b"openledger pretrain recipe 2\n".to_vec();
         serde_json::to_writer(&mut bytes, self).expect("a recipe holds only finite plain values");
         keccak256(bytes)
     }
