@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::buffer::{Buffer, Lines};
 use crate::gemm::{Lhs, Rhs, Store, heights, reach};
-use crate::isa::Isa;
+use crate::isa::{Isa, Kind};
 use crate::pairs::{PANEL, Pairs, Task, narrow_row, run};
 use crate::weight::{Format, Weight};
 
@@ -28,7 +28,7 @@ const DEPTH: usize = 384;
 
 /// Pairs between rows of the rounded left operand; not a power of two, so that a tile's rows
 /// fall into different sets of the cache.
-const LEFT_STRIDE: usize = DEPTH / 2 + 16;
+pub(crate) const LEFT_STRIDE: usize = DEPTH / 2 + 16;
 
 /// Most inputs of the left operand that are rounded at once.
 const LEFT_DEPTH: usize = 3 * DEPTH;
@@ -362,9 +362,9 @@ impl Part {
                 ldc,
                 fresh: fresh && from == 0,
             };
-            // SAFETY: both operands hold `pairs` pairs, zeros where the depth ends; `product`
-            // asserted that `c` has these rows and columns.
-            unsafe { run(self.isa, &tiles) };
+            // SAFETY: both operands hold `pairs` pairs, and zeros up to the next multiple of 16;
+            // `product` asserted that `c` has these rows and columns.
+            unsafe { tiles.multiply(self.isa) };
         }
     }
 }
@@ -509,18 +509,36 @@ impl Task for Bring<'_> {
 }
 
 /// All rows times the columns of half a panel, of one, or of several.
-struct Tiles {
-    rows: usize,
-    pairs: usize,
-    left: *const u32,
-    panel: *const u32,
+pub(crate) struct Tiles {
+    pub(crate) rows: usize,
+    pub(crate) pairs: usize,
+    /// Rows of pairs, [`LEFT_STRIDE`] apart.
+    pub(crate) left: *const u32,
+    pub(crate) panel: *const u32,
     /// Pairs from one panel to the next.
-    apart: usize,
+    pub(crate) apart: usize,
     /// Columns.
-    wide: usize,
-    c: *mut f32,
-    ldc: usize,
-    fresh: bool,
+    pub(crate) wide: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) ldc: usize,
+    /// Whether the chains start here.
+    pub(crate) fresh: bool,
+}
+
+impl Tiles {
+    /// # Safety
+    /// Both operands hold as many pairs as the task says and zeros up to the next multiple of 16;
+    /// `c` has the rows and columns.
+    unsafe fn multiply(&self, isa: Isa) {
+        // SAFETY: the caller's promise; an `Isa` of a kind exists only after detection.
+        unsafe {
+            match isa.0 {
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Kind::Amx => crate::amx::run(self),
+                _ => run(isa, self),
+            }
+        }
+    }
 }
 
 /// `MR` rows by `NV` vectors; all chains advance together over the pairs.

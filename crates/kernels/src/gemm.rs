@@ -413,6 +413,9 @@ impl Block {
         match self.isa.0 {
             // SAFETY: the kind proves the features; `gemm` asserted that all `m * depth`
             // elements of A, `depth * strips * 16` of B and `m` rows of C lie in their slices.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Amx => unsafe { avx512(&job) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Bf16 | Kind::Avx512 => unsafe { avx512(&job) },
             // SAFETY: as above.

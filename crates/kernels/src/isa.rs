@@ -1,5 +1,8 @@
 //! The instruction set token and the way one kernel source becomes three machine codes.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use crate::amx;
+
 /// Proof that an instruction set is usable on this machine; every kernel is a method of it.
 ///
 /// The kernels of the `exact` mode compute the same bits with all values, which differ in speed
@@ -9,6 +12,8 @@ pub struct Isa(pub(crate) Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
     #[cfg(target_arch = "x86_64")]
@@ -34,10 +39,12 @@ impl Isa {
         kinds().map(Self).collect()
     }
 
-    /// A short name for logs and reports: `avx512bf16`, `avx512`, `avx2` or `portable`.
+    /// A short name for logs and reports: `amx`, `avx512bf16`, `avx512`, `avx2` or `portable`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Amx => "amx",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Bf16 => "avx512bf16",
             #[cfg(target_arch = "x86_64")]
@@ -53,7 +60,12 @@ impl Isa {
 fn kinds() -> impl Iterator<Item = Kind> {
     #[cfg(target_arch = "x86_64")]
     let vector = [
-        (Kind::Avx512Bf16, has_avx512bf16 as fn() -> bool),
+        #[cfg(target_os = "linux")]
+        (
+            Kind::Amx,
+            (|| has_avx512bf16() && amx::usable()) as fn() -> bool,
+        ),
+        (Kind::Avx512Bf16, has_avx512bf16),
         (Kind::Avx512, has_avx512),
         (Kind::Avx2, has_avx2),
     ];
@@ -118,6 +130,9 @@ macro_rules! kernel {
 
                 match self.0 {
                     // SAFETY: an `Isa` of this kind exists only after detection succeeded.
+                    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                    crate::isa::Kind::Amx => unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
                     crate::isa::Kind::Avx512Bf16 | crate::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
                     // SAFETY: as above.

@@ -1,6 +1,6 @@
-//! CPU kernels of the decoder, in the `exact` arithmetic mode.
+//! CPU kernels of the decoder, in two arithmetic modes.
 //!
-//! The mode is normative and written down in `docs/protocol/arithmetic.md`. In short: every
+//! The `exact` mode is normative and written down in `docs/protocol/arithmetic.md`. In short: every
 //! floating-point value is the result of one fixed expression of IEEE-754 `f32` operations
 //! (`f64` where a signature says so), so the bits do not depend on the thread count, the batch a
 //! row travels in, the tile sizes or the instruction set:
@@ -9,6 +9,10 @@
 //! - a row reduction uses sixteen lanes and one fixed tree ([`rows`]);
 //! - `exp`, `tanh`, `ln`, `sin` and `cos` are our own polynomials ([`math`]), because libraries differ;
 //! - division and square root are the IEEE operations, which are correctly rounded everywhere.
+//!
+//! The `fast` mode ([`fast`]) rounds the operands of products to bf16 and reads frozen matrices
+//! from 16, 8 or 4 bits a weight ([`weight`]). Its bits do not depend on threads, batch or tile sizes
+//! either, but do on the instruction set; nothing that decides money uses it.
 //!
 //! All kernels are methods of [`Isa`], a token that proves the instruction set is present.
 //! [`Isa::PORTABLE`] is the oracle: plain Rust with `f32::mul_add`.
@@ -30,6 +34,8 @@
     reason = "iterator adapters are not inlined across target features, see `rows`"
 )]
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod amx;
 pub mod attention;
 pub mod buffer;
 pub mod fast;

@@ -187,6 +187,8 @@ pub(crate) unsafe fn run<T: Task>(isa: Isa, task: &T) {
     // SAFETY: an `Isa` of a kind exists only after detection; pointers are the caller's promise.
     unsafe {
         match isa.0 {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Kind::Amx => avx512bf16(task),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Bf16 => avx512bf16(task),
             #[cfg(target_arch = "x86_64")]
