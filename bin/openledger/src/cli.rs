@@ -115,6 +115,9 @@ pub(crate) struct PretrainArgs {
     /// Where the model is written; an interrupted run in it is resumed.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+    /// Train nothing: print the held-out bits a byte of the base in --out, whatever made it.
+    #[arg(long)]
+    pub(crate) evaluate: bool,
 }
 
 #[derive(Debug, Subcommand)]

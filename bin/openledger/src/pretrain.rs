@@ -2,13 +2,19 @@
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use openledger_finetune::{Control, PretrainRecipe, pretrain};
+use openledger_finetune::{Control, PretrainRecipe, evaluate_base, pretrain};
 
 use crate::cli::PretrainArgs;
 
-/// Pre-trains after a recipe, resuming what an earlier call left.
+/// Pre-trains after a recipe, resuming what an earlier call left, or scores what is there.
 pub(crate) fn run(args: &PretrainArgs) -> Result<()> {
     let recipe = PretrainRecipe::load(&args.recipe)?;
+    if args.evaluate {
+        let scores = evaluate_base(&recipe, &args.corpora, &args.out)
+            .with_context(|| format!("{} cannot be scored", args.out.display()))?;
+        println!("{}", serde_json::to_string_pretty(&scores)?);
+        return Ok(());
+    }
     let bar = ProgressBar::new(0);
     bar.set_style(
         ProgressStyle::with_template(

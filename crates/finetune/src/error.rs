@@ -22,6 +22,8 @@ impl std::fmt::Display for Flaws {
     }
 }
 
+use openledger_primitives::B256;
+
 /// Every failure of this crate. Messages name the row, file or setting and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -102,6 +104,18 @@ pub enum Error {
         line: usize,
         /// What is wrong.
         reason: String,
+    },
+    /// A corpus is not the one that its recipe names.
+    #[error(
+        "{path} has the digest {found}, but the recipe was made for {expected}: fetch the revision that the recipe's attribution names, or drop `digest` to train on this text"
+    )]
+    Corpus {
+        /// The file or folder.
+        path: PathBuf,
+        /// Digest in the recipe.
+        expected: B256,
+        /// Digest of what was read.
+        found: B256,
     },
     /// The run directory belongs to another run.
     #[error(

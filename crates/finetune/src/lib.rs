@@ -57,8 +57,10 @@ pub use dataset::{Content, Dataset, LongRows, Row, RowExample, Turn};
 pub use error::{Error, Flaws};
 pub use estimate::{Estimate, estimate};
 pub use metrics::StepMetrics;
-pub use optimizer::{AdamW, Optimizer};
-pub use pretrain::{PretrainRecipe, Pretrained, Shape, Source, SourceScore, pretrain};
+pub use optimizer::{AdamW, Muon, Optimizer};
+pub use pretrain::{
+    PretrainRecipe, Pretrained, Shape, Source, SourceScore, evaluate_base, pretrain,
+};
 pub use recipe::{
     EarlyStopping, Length, Lora, Method, Mode, Preset, Quantization, Recipe, operations_per_token,
 };

@@ -351,6 +351,7 @@ impl Recipe {
         Schedule {
             peak: self.learning_rate,
             warmup: (self.warmup * total as f64).ceil() as u64,
+            hold: 0,
             total,
             decay: self.decay,
             floor: self.floor,

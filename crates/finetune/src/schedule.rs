@@ -1,4 +1,5 @@
-//! Learning-rate schedules: linear warm-up, then decay to a fraction of the peak.
+//! Learning-rate schedules: linear warm-up, steps at the peak, then decay to a fraction of it (Hu et
+//! al., "MiniCPM", 2024, section 4: warm-up, stable, decay).
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub struct Schedule {
     pub peak: f64,
     /// Steps of linear warm-up.
     pub warmup: u64,
+    /// Steps at the peak after the warm-up.
+    pub hold: u64,
     /// Total steps, warm-up included.
     pub total: u64,
     /// Shape of the decay.
@@ -37,8 +40,9 @@ impl Schedule {
         if step <= self.warmup {
             return self.peak * step as f64 / self.warmup.max(1) as f64;
         }
-        let span = self.total.saturating_sub(self.warmup).max(1) as f64;
-        let progress = ((step - self.warmup) as f64 / span).min(1.0);
+        let start = self.warmup + self.hold;
+        let span = self.total.saturating_sub(start).max(1) as f64;
+        let progress = (step.saturating_sub(start) as f64 / span).min(1.0);
         let shape = match self.decay {
             Decay::Cosine => 0.5 * (1.0 + libm::cos(std::f64::consts::PI * progress)),
             Decay::Linear => 1.0 - progress,
@@ -58,6 +62,7 @@ mod tests {
             let schedule = Schedule {
                 peak: 1e-2,
                 warmup: 10,
+                hold: 0,
                 total: 110,
                 decay,
                 floor: 0.1,
@@ -68,6 +73,19 @@ mod tests {
             assert!((schedule.rate(110) - 1e-3).abs() < 1e-12);
             for step in 10..110 {
                 assert!(schedule.rate(step + 1) <= schedule.rate(step));
+            }
+            // Steps at the peak only push the decay back.
+            let held = Schedule {
+                hold: 50,
+                total: 160,
+                ..schedule
+            };
+            assert!((10..=60).all(|step| held.rate(step).to_bits() == schedule.rate(10).to_bits()));
+            for step in 10..110 {
+                assert_eq!(
+                    held.rate(step + 50).to_bits(),
+                    schedule.rate(step).to_bits()
+                );
             }
         }
     }

@@ -8,12 +8,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use openledger_model::Example;
+use openledger_model::{Example, Slot};
 
 use crate::checkpoint::{self, Best, Checkpoint, Identity, State};
 use crate::gradients::{Accumulator, Packing};
 use crate::metrics::{self, MetricsLog, Pace, StepMetrics};
-use crate::optimizer::{self, AdamW, Moments, Optimizer, Segment};
+use crate::optimizer::{self, AdamW, Moments, Muon, Optimizer, Segment, muon};
 use crate::recipe::EarlyStopping;
 use crate::schedule::Schedule;
 use crate::subject::Subject;
@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) epoch: f64,
     pub(crate) optimizer: Optimizer,
     pub(crate) adamw: AdamW,
+    /// Trains the matrices inside the blocks in place of `adamw`; needs full moments.
+    pub(crate) muon: Option<Muon>,
     /// Most rows of a step.
     pub(crate) rows: usize,
     pub(crate) packing: Packing,
@@ -43,6 +45,7 @@ pub(crate) struct Session<'a, S> {
     pub(crate) state: State,
     plan: Plan,
     run_dir: &'a Path,
+    layout: Vec<Slot>,
     segments: Vec<Segment>,
     moments: Moments,
     log: MetricsLog,
@@ -65,6 +68,7 @@ impl<'a, S: Subject> Session<'a, S> {
         let segments = optimizer::segments(
             layout
                 .iter()
+                .filter(|slot| plan.muon.is_none() || !muon::trains(slot))
                 .map(|(_, offset, shape)| (*offset, shape.as_slice())),
         );
         let count = subject.parameters().len();
@@ -89,6 +93,7 @@ impl<'a, S: Subject> Session<'a, S> {
             state,
             plan,
             run_dir,
+            layout,
             segments,
             moments,
             log,
@@ -134,8 +139,14 @@ impl<'a, S: Subject> Session<'a, S> {
             };
             let (adamw, segments) = (&self.plan.adamw, &self.segments);
             let moments = &mut self.moments;
+            let (muon, layout) = (self.plan.muon, &self.layout);
+            let peak = self.plan.schedule.peak;
             self.subject.change(|values| {
                 optimizer::update(adamw, segments, values, gradients, moments, at);
+                if let (Some(muon), Moments::Full { first, .. }) = (muon, moments) {
+                    let rates = (learning_rate / peak * muon.learning_rate, at.scale);
+                    muon::update::<S::Arithmetic>(&muon, layout, values, gradients, first, rates);
+                }
             });
             self.state.step = step;
             self.state.tokens += batch_loss.tokens;

@@ -17,6 +17,9 @@ pub(crate) struct Place {
 
 /// Parameters, and how a loss depends on them.
 pub(crate) trait Subject: Sync {
+    /// The mode its numbers are computed in.
+    type Arithmetic: Arithmetic;
+
     /// The tensors of the flat vector.
     fn layout(&self) -> Vec<Slot>;
 
@@ -62,6 +65,8 @@ pub(crate) struct Adapted<'a, A: Arithmetic> {
 }
 
 impl<A: Arithmetic> Subject for Adapted<'_, A> {
+    type Arithmetic = A;
+
     fn layout(&self) -> Vec<Slot> {
         self.adapter.layout()
     }
@@ -128,6 +133,8 @@ impl<A: Arithmetic> Whole<A> {
 }
 
 impl<A: Arithmetic> Subject for Whole<A> {
+    type Arithmetic = A;
+
     fn layout(&self) -> Vec<Slot> {
         self.base.layout()
     }

@@ -365,6 +365,7 @@ impl Recipe {
             epoch: self.steps_per_epoch(rows) as f64,
             optimizer: self.optimizer,
             adamw: self.adamw,
+            muon: None,
             rows: self.rows_per_step(),
             packing: self.packing(),
             clip: self.clip,

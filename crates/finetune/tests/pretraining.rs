@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use openledger_finetune::{Control, Ending, Error, PretrainRecipe, pretrain};
+use openledger_finetune::{
+    Control, Ending, Error, Mode, Muon, PretrainRecipe, evaluate_base, pretrain,
+};
 use openledger_model::{Base, Tokenizer};
 
 const RECIPE: &str = r#"
@@ -18,6 +20,7 @@ decay = "cosine"
 floor = 0.1
 clip = 1.0
 eval_fraction = 0.1
+piece_bytes = 200
 checkpoint_every = 4
 eval_every = 5
 
@@ -60,15 +63,33 @@ fn corpora(directory: &Path) {
     std::fs::write(directory.join("book.txt"), text).unwrap();
 }
 
+/// The recipe with Muon for the blocks, in one of the modes.
+fn recipe(arithmetic: Mode) -> PretrainRecipe {
+    PretrainRecipe {
+        arithmetic,
+        muon: Some(Muon {
+            learning_rate: 1e-2,
+            momentum: 0.9,
+            weight_decay: 0.1,
+        }),
+        ..toml::from_str(RECIPE).unwrap()
+    }
+}
+
 #[test]
 fn a_base_is_written_and_a_resumed_run_writes_the_same() {
+    for mode in [Mode::Exact, Mode::Fast] {
+        writes_and_resumes(&recipe(mode));
+    }
+}
+
+fn writes_and_resumes(recipe: &PretrainRecipe) {
     let dir = tempfile::tempdir().unwrap();
     corpora(dir.path());
-    let recipe: PretrainRecipe = toml::from_str(RECIPE).unwrap();
     let path = |name: &str| dir.path().join(name);
     let run = |name: &str, pause: Option<u64>| {
         pretrain(
-            &recipe,
+            recipe,
             dir.path(),
             &path(&format!("{name}-run")),
             &path(name),
@@ -110,6 +131,69 @@ fn a_base_is_written_and_a_resumed_run_writes_the_same() {
     );
     let svg = std::fs::read_to_string(path("whole").join("loss.svg")).unwrap();
     assert!(svg.starts_with("<svg"));
+    // What the run says of its result is what anybody measures on it.
+    let measured = evaluate_base(recipe, dir.path(), &path("whole")).unwrap();
+    assert_eq!(measured, whole.scores);
+}
+
+#[test]
+fn the_exact_mode_writes_the_same_on_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    corpora(dir.path());
+    let run = |threads: usize| {
+        let out = dir.path().join(format!("with-{threads}"));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let recipe = PretrainRecipe {
+                batch_tokens: 3_000,
+                tokens: 12_000,
+                ..recipe(Mode::Exact)
+            };
+            pretrain(&recipe, dir.path(), &out.join("run"), &out, &mut |_| {
+                Control::Continue
+            })
+            .unwrap();
+        });
+        std::fs::read(out.join("model.safetensors")).unwrap()
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn another_text_than_the_recipe_names_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    corpora(dir.path());
+    let mut recipe = recipe(Mode::Exact);
+    let read = |recipe: &PretrainRecipe| {
+        let out = dir.path().join("out");
+        pretrain(recipe, dir.path(), &out.join("run"), &out, &mut |_| {
+            Control::Pause
+        })
+    };
+    recipe.sources[0].digest = Some([7; 32].into());
+    let Err(Error::Corpus { found, .. }) = read(&recipe) else {
+        panic!("a wrong digest must be refused")
+    };
+    recipe.sources[0].digest = Some(found);
+    assert_eq!(read(&recipe).unwrap().ending, Ending::Paused);
+}
+
+#[test]
+fn a_row_is_held_out_from_every_source_that_its_file_feeds() {
+    let mut recipe = recipe(Mode::Exact);
+    let mut twin = recipe.sources[0].clone();
+    twin.name = "the same rows as text".into();
+    recipe.sources.push(twin);
+    let held = |source: usize| -> Vec<usize> {
+        (0..1000)
+            .filter(|&index| recipe.holds_out(&recipe.sources[source], index))
+            .collect()
+    };
+    assert_eq!(held(0), held(2));
+    assert_ne!(held(0), held(1));
+    assert!((60..140).contains(&held(0).len()));
+    recipe.sources[2].eval_fraction = Some(0.5);
+    assert!(recipe.validate().is_err());
 }
 
 #[test]
@@ -139,7 +223,7 @@ fn a_bad_row_is_named_by_file_and_line() {
 #[test]
 fn bad_shapes_are_refused() {
     let check = |from: &str, to: &str, word: &str| {
-        let recipe: PretrainRecipe = toml::from_str(&RECIPE.replace(from, to)).unwrap();
+        let recipe: PretrainRecipe = toml::from_str(&RECIPE.replacen(from, to, 1)).unwrap();
         let message = recipe.validate().unwrap_err().to_string();
         assert!(message.contains(word), "{message}");
     };
@@ -147,5 +231,8 @@ fn bad_shapes_are_refused() {
     check("vocab = 300", "vocab = 100", "vocab");
     check("weight = 2.0", "weight = 0.0", "weight");
     check("tokens = 6_000", "tokens = 0", "tokens");
+    check("piece_bytes = 200", "piece_bytes = 0", "piece_bytes");
+    let muon = "[muon]\nlearning_rate = 0.0\nmomentum = 0.9\nweight_decay = 0.1\n\n[[source]]";
+    check("[[source]]", muon, "muon.learning_rate");
     assert!(toml::from_str::<PretrainRecipe>(&RECIPE.replace("warmup", "warm_up")).is_err());
 }

@@ -12,6 +12,7 @@
 //! number of threads.
 
 mod blockwise;
+pub(crate) mod muon;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use blockwise::QUANTUM;
 pub(crate) use blockwise::Quantised;
+pub use muon::Muon;
 
 /// Values one task handles; also the unit of the norm's fixed summation order.
 const BLOCK: usize = 4096;

@@ -4,12 +4,19 @@
 //! Windows never cross documents: each is one example of its own length, so no token attends to
 //! another document and nothing is padded. A document longer than the context becomes several
 //! windows that overlap by one token, so every token but the first is predicted exactly once.
+//!
+//! The hard decision: **what is held out is text, not tokens.** A document is held out by its file
+//! and number alone, before any tokenizer sees it, so two bases with other vocabularies and
+//! contexts are scored on the same bytes, and a file that feeds two sources (as text and as
+//! questions) holds out the same rows in both.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use openledger_model::template::Template;
 use openledger_model::{Example, Tokenizer};
 use openledger_primitives::keccak256;
+use rayon::prelude::*;
+use serde_json::Value;
 
 use super::recipe::{PretrainRecipe, Source};
 use crate::data::fill;
@@ -47,30 +54,73 @@ impl Document {
     }
 }
 
-/// Reads the documents of one source, in file order.
-pub(crate) fn documents(source: &Source, corpora: &Path) -> Result<Vec<Document>, Error> {
-    let path = corpora.join(&source.file);
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    if path
-        .extension()
-        .is_none_or(|extension| extension != "jsonl")
-    {
-        return Ok(text
-            .split("<|endoftext|>")
-            .map(str::trim)
-            .filter(|document| !document.is_empty())
-            .map(|document| Document::Text(document.to_owned()))
-            .collect());
-    }
+/// Reads the documents of one source, in the order of its file, or of the paths of its folder.
+pub(crate) fn documents(
+    source: &Source,
+    corpora: &Path,
+    piece_bytes: usize,
+) -> Result<Vec<Document>, Error> {
+    let root = corpora.join(&source.file);
+    let mut bytes = Vec::new();
     let mut documents = Vec::new();
-    for (index, line) in text.lines().enumerate() {
+    for path in files(&root)? {
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        bytes.extend_from_slice(text.as_bytes());
+        let rows = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("jsonl") => text.lines().map(serde_json::from_str).collect(),
+            Some("md") => sections(&text).into_iter().map(Ok).collect(),
+            _ => {
+                let parts = text
+                    .split("<|endoftext|>")
+                    .flat_map(|part| pieces(part, piece_bytes));
+                documents.extend(parts.map(|part| Document::Text(part.to_owned())));
+                continue;
+            }
+        };
+        add_rows(source, &path, rows, &mut documents)?;
+    }
+    let found = keccak256(bytes);
+    match source.digest {
+        Some(expected) if expected != found => Err(Error::Corpus {
+            path: root,
+            expected,
+            found,
+        }),
+        _ => Ok(documents),
+    }
+}
+
+/// The file itself, or every Markdown file below a folder, by path.
+fn files(root: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !root.is_dir() {
+        return Ok(vec![root.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).map_err(Error::io(root))? {
+        let path = entry.map_err(Error::io(root))?.path();
+        if path.is_dir() || path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let below = found.iter().map(|path| files(path));
+    Ok(below.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// Fills the source's patterns with every row of one file.
+fn add_rows(
+    source: &Source,
+    path: &Path,
+    rows: Vec<Result<Value, serde_json::Error>>,
+    documents: &mut Vec<Document>,
+) -> Result<(), Error> {
+    for (index, row) in rows.into_iter().enumerate() {
         let fail = |reason: String| Error::CorpusLine {
-            path: path.clone(),
+            path: path.to_owned(),
             line: index + 1,
             reason,
         };
-        let row: serde_json::Value =
-            serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
+        let row = row.map_err(|error| fail(error.to_string()))?;
         let fill = |pattern: &str| fill(pattern, &row).map_err(&fail);
         documents.push(match (&source.text, &source.prompt, &source.answer) {
             (_, Some(prompt), Some(answer)) => Document::Answer {
@@ -81,7 +131,54 @@ pub(crate) fn documents(source: &Source, corpora: &Path) -> Result<Vec<Document>
             _ => return Err(fail("its source names neither `text` nor `prompt`".into())),
         });
     }
-    Ok(documents)
+    Ok(())
+}
+
+/// A Markdown text as rows of `title` (its first heading), `section` (the heading above the text)
+/// and `text`. Lines that begin with `#` inside a code block are text.
+fn sections(markdown: &str) -> Vec<Value> {
+    let mut parts: Vec<(String, String)> = vec![(String::new(), String::new())];
+    let mut code = false;
+    for line in markdown.lines() {
+        code ^= line.trim_start().starts_with("```");
+        let heading = line.trim_start_matches('#');
+        if !code && heading.len() < line.len() && heading.starts_with(' ') {
+            parts.push((heading.trim().to_owned(), String::new()));
+        } else if let Some((_, text)) = parts.last_mut() {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    let title = parts
+        .get(1)
+        .map(|(title, _)| title.clone())
+        .unwrap_or_default();
+    parts
+        .iter()
+        .filter(|(_, text)| !text.trim().is_empty())
+        .map(|(section, text)| {
+            serde_json::json!({"title": title, "section": section, "text": text.trim()})
+        })
+        .collect()
+}
+
+/// Cuts a long text into pieces of at most `bytes`, each ending where a paragraph does, or failing
+/// that a line or a word.
+fn pieces(text: &str, bytes: usize) -> Vec<&str> {
+    let mut rest = text.trim();
+    let mut pieces = Vec::new();
+    while rest.len() > bytes {
+        let limit = rest.floor_char_boundary(bytes);
+        let end = ["\n\n", "\n", " "]
+            .iter()
+            .find_map(|mark| rest[..limit].rfind(mark).filter(|&end| end > 0))
+            .unwrap_or(limit);
+        pieces.push(rest[..end].trim_end());
+        rest = rest[end..].trim_start();
+    }
+    pieces.push(rest);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
 }
 
 /// One source as windows of tokens.
@@ -91,7 +188,7 @@ pub(crate) struct Windows {
     pub(crate) eval: Vec<Example>,
 }
 
-/// Whether document `index` of source `name` is held out.
+/// Whether document `index` of the file called `name` is held out.
 fn held_out(seed: u64, name: &str, index: usize, fraction: f64) -> bool {
     let mut key = seed.to_be_bytes().to_vec();
     key.extend_from_slice(&(index as u64).to_be_bytes());
@@ -101,35 +198,45 @@ fn held_out(seed: u64, name: &str, index: usize, fraction: f64) -> bool {
     f64::from(draw) < fraction * f64::from(u32::MAX)
 }
 
-/// Cuts the documents of one source. A source of few, long documents (books) holds out windows
-/// instead of documents.
+impl PretrainRecipe {
+    /// Whether row or document `index` (from 0, in file order) of `source` is held out from
+    /// pre-training: tuning and evaluation that use the same rows can keep to the split.
+    pub fn holds_out(&self, source: &Source, index: usize) -> bool {
+        let name = source
+            .file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let fraction = source.eval_fraction.unwrap_or(self.eval_fraction);
+        held_out(self.seed, &name, index, fraction)
+    }
+}
+
+/// Cuts the documents of one source into windows of at most `context` tokens.
 pub(crate) fn windows(
     recipe: &PretrainRecipe,
-    name: &str,
+    source: &Source,
     documents: &[Document],
-    tokenizer: &Tokenizer,
-    template: &Template,
+    (tokenizer, template, context): (&Tokenizer, &Template, usize),
 ) -> Windows {
-    let context = recipe.model.context;
-    let by_document = documents.len() as f64 * recipe.eval_fraction >= 8.0;
+    let tokenized: Vec<Vec<u32>> = documents
+        .par_iter()
+        .map(|document| document.tokens(tokenizer, template, (0, 1)))
+        .collect();
     let (mut train, mut eval) = (Vec::new(), Vec::new());
-    let mut number = 0;
-    for (index, document) in documents.iter().enumerate() {
-        let tokens = document.tokens(tokenizer, template, (0, 1));
+    for (index, tokens) in tokenized.iter().enumerate() {
+        let windows = if recipe.holds_out(source, index) {
+            &mut eval
+        } else {
+            &mut train
+        };
         let mut start = 0;
         while start + 1 < tokens.len() {
             let end = tokens.len().min(start + context);
-            let window = Example {
+            windows.push(Example {
                 tokens: tokens[start..end].to_vec(),
                 loss_from: 1,
-            };
-            let unit = if by_document { index } else { number };
-            if held_out(recipe.seed, name, unit, recipe.eval_fraction) {
-                eval.push(window);
-            } else {
-                train.push(window);
-            }
-            number += 1;
+            });
             start = end - 1;
         }
     }
@@ -192,6 +299,29 @@ pub(crate) fn schedule(recipe: &PretrainRecipe, sources: &[Windows]) -> Vec<Vec<
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_paragraphs_and_nothing_is_lost() {
+        let text = "one two\n\nthree four five\nsix\n\nsevenéeight";
+        let cut = pieces(text, 16);
+        assert_eq!(cut, ["one two", "three four five", "six", "sevenéeight"]);
+        assert!(cut.iter().all(|piece| piece.len() <= 16));
+        assert_eq!(pieces("ééééé", 3), ["é"; 5]);
+        assert!(pieces(" \n ", 3).is_empty());
+    }
+
+    #[test]
+    fn markdown_is_cut_at_headings_outside_code() {
+        let rows = sections("# Book\nintro\n## Use\n```sh\n# a comment\nrun\n```\n## Empty\n\n");
+        let row = |section: &str, text: &str| serde_json::json!({"title": "Book", "section": section, "text": text});
+        assert_eq!(
+            rows,
+            [
+                row("Book", "intro"),
+                row("Use", "```sh\n# a comment\nrun\n```")
+            ]
+        );
+    }
 
     #[test]
     fn the_held_out_share_is_near_the_asked_one() {

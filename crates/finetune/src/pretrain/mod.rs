@@ -2,7 +2,8 @@
 //! held-out bits a byte, and the files of a Hugging Face model directory.
 //!
 //! The run is a pure function of recipe and corpus files, like a tuning run (see [`crate::train`]):
-//! same bits for any thread count, and a resumed run ends where an undisturbed one does.
+//! same bits for any thread count, and a resumed run ends where an undisturbed one does. In fast
+//! arithmetic that holds on machines of one instruction set; in exact arithmetic on all of them.
 
 mod corpus;
 mod recipe;
@@ -27,8 +28,6 @@ pub use recipe::{PretrainRecipe, Shape, Source};
 
 /// Held-out windows of each source used for the curve.
 const CURVE_WINDOWS: usize = 6;
-/// Held-out windows of each source used for the final evaluation.
-const FINAL_WINDOWS: usize = 120;
 
 /// How well the finished model predicts the held-out part of one source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +38,8 @@ pub struct SourceScore {
     pub train_tokens: u64,
     /// Held-out tokens evaluated.
     pub eval_tokens: u64,
+    /// Bytes of text that these tokens stand for.
+    pub eval_bytes: u64,
     /// Mean loss, nats a token.
     pub nats_per_token: f64,
     /// Bits a byte of text: comparable across tokenizers.
@@ -86,7 +87,7 @@ pub fn pretrain(
     let documents = recipe
         .sources
         .iter()
-        .map(|source| corpus::documents(source, corpora))
+        .map(|source| corpus::documents(source, corpora, recipe.piece_bytes))
         .collect::<Result<Vec<_>, _>>()?;
     let template = Template::leading_space();
     if !out_dir.join("tokenizer.json").exists() {
@@ -100,14 +101,8 @@ pub fn pretrain(
     }
     write_atomic(&out_dir.join(template::FILE), &template.canonical_bytes())?;
     let tokenizer = Tokenizer::load(out_dir)?;
-    let windows: Vec<Windows> = recipe
-        .sources
-        .iter()
-        .zip(&documents)
-        .map(|(source, documents)| {
-            corpus::windows(recipe, &source.name, documents, &tokenizer, &template)
-        })
-        .collect();
+    let view = (&tokenizer, &template, recipe.model.context);
+    let windows = cut(recipe, &documents, view);
     let documents = (windows.as_slice(), &tokenizer);
     match recipe.arithmetic {
         Mode::Exact => run::<Exact>(recipe, documents, run_dir, out_dir, progress),
@@ -127,7 +122,49 @@ fn run<A: Arithmetic>(
     run.finish(ending, tokenizer, out_dir)
 }
 
-/// Text for the tokenizer: documents of every source, by weight, up to the recipe's bytes.
+/// Scores the base in `base_dir`, whatever made it, on the text that `recipe` holds out of the files
+/// under `corpora`: the same bytes for every base, each read with its own tokenizer, template and
+/// context.
+///
+/// # Errors
+/// As [`pretrain`] for the recipe and the files; failures of the model's files.
+pub fn evaluate_base(
+    recipe: &PretrainRecipe,
+    corpora: &Path,
+    base_dir: &Path,
+) -> Result<Vec<SourceScore>, Error> {
+    recipe.validate()?;
+    let (base, tokenizer) = (Base::load(base_dir)?, Tokenizer::load(base_dir)?);
+    let template = Template::load(base_dir)?.unwrap_or_else(|| Template::for_tokenizer(&tokenizer));
+    let documents = recipe
+        .sources
+        .iter()
+        .map(|source| corpus::documents(source, corpora, recipe.piece_bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    let windows = cut(
+        recipe,
+        &documents,
+        (&tokenizer, &template, base.config.context),
+    );
+    scores(recipe, base, &tokenizer, &windows)
+}
+
+/// Every source's documents as windows of tokens.
+fn cut(
+    recipe: &PretrainRecipe,
+    documents: &[Vec<Document>],
+    view: (&Tokenizer, &Template, usize),
+) -> Vec<Windows> {
+    recipe
+        .sources
+        .iter()
+        .zip(documents)
+        .map(|(source, documents)| corpus::windows(recipe, source, documents, view))
+        .collect()
+}
+
+/// Text for the tokenizer: documents of every source that are not held out, by weight, up to the
+/// recipe's bytes.
 fn sample(
     recipe: &PretrainRecipe,
     documents: &[Vec<Document>],
@@ -137,7 +174,9 @@ fn sample(
     let mut texts = Vec::new();
     for (source, documents) in recipe.sources.iter().zip(documents) {
         let share = (recipe.tokenizer_bytes as f64 * source.weight / total) as usize;
-        let mut order: Vec<usize> = (0..documents.len()).collect();
+        let mut order: Vec<usize> = (0..documents.len())
+            .filter(|&index| !recipe.holds_out(source, index))
+            .collect();
         crate::order::shuffle(&mut order, recipe.seed, u64::MAX);
         let mut taken = 0;
         for index in order {
@@ -191,9 +230,12 @@ impl<'a, A: Arithmetic> Run<'a, A> {
             epoch: total as f64,
             optimizer: recipe.optimizer,
             adamw: recipe.adamw,
+            muon: recipe.muon,
             rows: batches.iter().map(Vec::len).max().unwrap_or(1),
+            // Nobody asks for the gradient of one document, so a pack's rows are summed by the
+            // products themselves, in either arithmetic.
             packing: Packing {
-                exact: recipe.arithmetic == Mode::Exact,
+                exact: false,
                 tokens: recipe.pack_tokens,
                 checkpointing: false,
             },
@@ -249,13 +291,9 @@ impl<'a, A: Arithmetic> Run<'a, A> {
             return Ok(outcome);
         }
         base.save(out_dir, openledger_model::Dtype::Bf16)?;
-        // What is scored is what was written: the weights rounded to bf16.
-        let written = Whole::new(Base::load(out_dir)?);
-        for (source, windows) in self.recipe.sources.iter().zip(self.windows) {
-            outcome
-                .scores
-                .push(score(&written, tokenizer, &source.name, windows)?);
-        }
+        // What is scored is what was written: the weights rounded to bf16, and in exact
+        // arithmetic, so that the figures do not depend on the machine.
+        outcome.scores = scores(self.recipe, Base::load(out_dir)?, tokenizer, self.windows)?;
         for (name, bytes) in [
             ("loss.csv", chart::csv(curve).into_bytes()),
             (
@@ -288,30 +326,35 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Loss of the held-out windows of one source.
-fn score(
-    subject: &impl Subject,
+/// Loss of all held-out windows, by source.
+fn scores(
+    recipe: &PretrainRecipe,
+    base: Base,
     tokenizer: &Tokenizer,
-    name: &str,
-    windows: &Windows,
-) -> Result<SourceScore, Error> {
-    let held: Vec<&Example> = windows.eval.iter().take(FINAL_WINDOWS).collect();
-    let total = evaluate(&held, |example, workspace| subject.loss(example, workspace))?;
-    let bytes: usize = held
-        .iter()
-        .flat_map(|window| &window.tokens[window.loss_from..])
-        .filter(|&&token| token > 1)
-        .map(|&token| tokenizer.token_bytes(token).len())
-        .sum();
-    Ok(SourceScore {
-        source: name.to_owned(),
-        train_tokens: windows
-            .train
+    windows: &[Windows],
+) -> Result<Vec<SourceScore>, Error> {
+    let subject = Whole::new(base);
+    let mut scores = Vec::new();
+    for (source, windows) in recipe.sources.iter().zip(windows) {
+        let held: Vec<&Example> = windows.eval.iter().collect();
+        let total = evaluate(&held, |example, workspace| subject.loss(example, workspace))?;
+        let bytes: usize = held
             .iter()
-            .map(|window| window.tokens.len() as u64)
-            .sum(),
-        eval_tokens: total.targets,
-        nats_per_token: total.mean(),
-        bits_per_byte: total.nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
-    })
+            .flat_map(|window| &window.tokens[window.loss_from..])
+            .map(|&token| tokenizer.token_bytes(token).len())
+            .sum();
+        scores.push(SourceScore {
+            source: source.name.clone(),
+            train_tokens: windows
+                .train
+                .iter()
+                .map(|window| window.tokens.len() as u64)
+                .sum(),
+            eval_tokens: total.targets,
+            eval_bytes: bytes as u64,
+            nats_per_token: total.mean(),
+            bits_per_byte: total.nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
+        });
+    }
+    Ok(scores)
 }

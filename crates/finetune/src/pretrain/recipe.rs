@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::Mode;
-use crate::optimizer::{AdamW, Optimizer};
+use crate::optimizer::{AdamW, Muon, Optimizer};
 use crate::schedule::{Decay, Schedule};
 
 /// Shape of the model (Llama architecture, tied embeddings).
@@ -37,9 +37,14 @@ pub struct Shape {
 pub struct Source {
     /// Short name.
     pub name: String,
-    /// File under the corpora directory: `.jsonl` (one object a line) or plain text whose documents
-    /// are separated by `<|endoftext|>`.
+    /// File under the corpora directory: `.jsonl` (one object a line), Markdown or a folder of it
+    /// (one row a section, columns `title`, `section`, `text`), or plain text whose documents are
+    /// separated by `<|endoftext|>`.
     pub file: PathBuf,
+    /// Keccak-256 of the file's bytes (of a folder's files one after another, by path): another
+    /// text is refused, since it would make another model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<B256>,
     /// Share of the tokens, relative to the other sources; > 0.
     pub weight: f64,
     /// Plain text of a row, with `{column}` placeholders. For plain-text files leave it out.
@@ -51,6 +56,10 @@ pub struct Source {
     /// Answer of a row, with placeholders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// Fraction of the documents held out, where the recipe's own would leave too few. Sources of
+    /// one file name the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_fraction: Option<f64>,
     /// Licence of the text.
     pub licence: String,
     /// Where it comes from and whom to credit.
@@ -75,13 +84,19 @@ pub struct PretrainRecipe {
     pub learning_rate: f64,
     /// Fraction of the steps spent warming up.
     pub warmup: f64,
+    /// Fraction of the steps spent at the peak after the warm-up.
+    #[serde(default)]
+    pub hold: f64,
     /// Shape of the decay.
     pub decay: Decay,
     /// Last learning rate as a fraction of the peak.
     pub floor: f64,
     /// Largest gradient norm.
     pub clip: f64,
-    /// Fraction of each source's documents that is held out.
+    /// Longest document of a plain-text source, bytes: longer ones are cut into pieces at the ends
+    /// of paragraphs, and each piece is a document.
+    pub piece_bytes: usize,
+    /// Fraction of each file's documents that is held out.
     pub eval_fraction: f64,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
@@ -98,8 +113,11 @@ pub struct PretrainRecipe {
     pub optimizer: Optimizer,
     /// Shape of the model.
     pub model: Shape,
-    /// Optimizer settings.
+    /// Settings of `AdamW`, which trains what [`Muon`] does not.
     pub adamw: AdamW,
+    /// Trains the matrices inside the blocks, if given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon: Option<Muon>,
     /// The corpus mix.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
@@ -131,6 +149,13 @@ impl PretrainRecipe {
     /// [`Error::Recipe`] naming the first setting that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
         self.adamw.validate()?;
+        if let Some(muon) = &self.muon {
+            muon.validate()?;
+            if self.optimizer != Optimizer::Adamw {
+                let expected = "must be `adamw` beside [muon], whose momenta are f32";
+                return Err(Error::recipe("optimizer", "adamw_8bit", expected));
+            }
+        }
         let shape = &self.model;
         if self.vocab < 260 {
             let expected = "must be 260 or more: 256 bytes, 2 special tokens and some merges";
@@ -148,6 +173,7 @@ impl PretrainRecipe {
             ("layers", shape.layers),
             ("mlp", shape.mlp),
             ("batch_tokens", self.batch_tokens),
+            ("piece_bytes", self.piece_bytes),
             ("checkpoint_every", self.checkpoint_every as usize),
             ("tokens", self.tokens as usize),
         ] {
@@ -164,6 +190,7 @@ impl PretrainRecipe {
         }
         for (setting, value) in [
             ("warmup", self.warmup),
+            ("hold", self.hold),
             ("floor", self.floor),
             ("eval_fraction", self.eval_fraction),
         ] {
@@ -177,6 +204,24 @@ impl PretrainRecipe {
         for source in &self.sources {
             if !(source.weight > 0.0 && source.weight.is_finite()) {
                 return Err(Error::recipe("weight", source.weight, "must be above 0"));
+            }
+            let fraction = source.eval_fraction.unwrap_or(self.eval_fraction);
+            if !(0.0..1.0).contains(&fraction) {
+                return Err(Error::recipe(
+                    "eval_fraction",
+                    fraction,
+                    "must be in [0, 1)",
+                ));
+            }
+            let family = |other: &&Source| other.file == source.file;
+            if self
+                .sources
+                .iter()
+                .filter(family)
+                .any(|other| other.eval_fraction != source.eval_fraction)
+            {
+                let expected = "sources of one file hold out the same part of it";
+                return Err(Error::recipe("eval_fraction", fraction, expected));
             }
             if source.prompt.is_some() != source.answer.is_some() {
                 let expected = "`prompt` and `answer` come together";
@@ -211,7 +256,8 @@ impl PretrainRecipe {
     pub fn schedule(&self, total: u64) -> Schedule {
         Schedule {
             peak: self.learning_rate,
-            warmup: (self.warmup * total as f64).ceil() as u64,
+            warmup: (self.warmup * total as f64).round() as u64,
+            hold: (self.hold * total as f64).round() as u64,
             total,
             decay: self.decay,
             floor: self.floor,
