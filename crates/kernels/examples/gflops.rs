@@ -19,7 +19,7 @@ use openledger_kernels::{Format, Isa, Lhs, Packed, Rhs, Store, Weight};
 fn best(flops: usize, mut run: impl FnMut()) -> f64 {
     run();
     let (start, mut shortest, mut runs) = (Instant::now(), Duration::MAX, 1);
-    while start.elapsed() < Duration::from_millis(150) {
+    while start.elapsed() < Duration::from_millis(300) {
         let one = Instant::now();
         for _ in 0..runs {
             run();
@@ -126,8 +126,7 @@ fn fast() {
             let (x, dy) = (numbers(m * inputs), numbers(m * outputs));
             let mut c = vec![0.0; (m * outputs).max(m * inputs).max(inputs * outputs)];
             for isa in Isa::available() {
-                // The other sets at one size, to compare.
-                if isa == Isa::PORTABLE || (isa != Isa::best() && (m != 128 || outputs > 4096)) {
+                if isa == Isa::PORTABLE || outputs > 4096 && isa.name() == "avx2" {
                     continue;
                 }
                 let flops = 2 * m * outputs * inputs;
@@ -220,65 +219,49 @@ fn peak() -> Option<f64> {
     None
 }
 
-/// Seconds of a job in pieces: of each piece the fastest of several rounds, and in a round every
-/// other piece has gone through the caches in between.
-fn pieces(count: usize, mut piece: impl FnMut(usize)) -> f64 {
-    let mut shortest = vec![Duration::MAX; count];
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(800) {
-        for (i, shortest) in shortest.iter_mut().enumerate() {
-            let one = Instant::now();
-            piece(i);
-            *shortest = one.elapsed().min(*shortest);
-        }
-    }
-    shortest.iter().sum::<Duration>().as_secs_f64()
-}
-
-/// Layers of a vocabulary's size, together larger than the caches, read by few rows.
+/// The output projection of a model with a vocabulary of 49,152: larger than the caches.
 fn decode() {
-    const BYTES: usize = 96 << 20;
-    const PIECE: usize = 512;
-    let (outputs, inputs) = (8192, 576);
+    let (outputs, inputs) = (49_152, 576);
     let data = numbers(outputs * inputs);
-    let memory = vec![1_u64; BYTES / 8];
-    let lines = memory.len() / 64;
-    let seconds = pieces(64, |i| {
-        let part = &memory[i * lines..][..lines];
-        black_box(part.iter().fold(0, |sum, x| sum ^ x));
+    let memory = vec![1_u64; 1 << 24];
+    let read = best(8 * memory.len(), || {
+        let sum = memory.chunks_exact(8).fold([0_u64; 8], |mut sum, line| {
+            for (sum, x) in sum.iter_mut().zip(line) {
+                *sum ^= x;
+            }
+            sum
+        });
+        black_box(sum);
     });
-    let read = BYTES as f64 / seconds / 1e9;
-    println!("\nweights read, GB/s, one thread; a plain read: {read:.1} GB/s");
+    println!("\nweights read, GB/s, one thread; a plain read of 128 MiB: {read:.1} GB/s");
     println!(
         "{:>6}  {:<11}{:>9}{:>9}{:>9}",
         "m", "set", "bf16", "int8", "nf4"
     );
-    let isa = Isa::best();
+    let weights = FORMATS.map(|format| Weight::pack(format, &data, outputs, inputs));
     for m in [1, 2, 4, 8, 16, 64] {
         let x = numbers(m * inputs);
-        let mut y = vec![0.0; m * PIECE];
-        let mut line = format!("{m:>6}  {:<11}", isa.name());
-        for format in FORMATS {
-            let one = Weight::pack(format, &data, outputs, inputs);
-            let copies = vec![one.clone(); BYTES / one.bytes() + 1];
-            let each = outputs / PIECE;
-            let seconds = pieces(copies.len() * each, |i| {
-                let part = i % each * PIECE..(i % each + 1) * PIECE;
-                let c = black_box(&mut y);
-                isa.project(
-                    m,
-                    &x,
-                    inputs,
-                    &copies[i / each],
-                    part,
-                    c,
-                    PIECE,
-                    Store::Overwrite,
-                );
+        let mut y = vec![0.0; m * outputs];
+        for isa in Isa::available()
+            .into_iter()
+            .filter(|isa| *isa != Isa::PORTABLE)
+        {
+            let speed = weights.each_ref().map(|w| {
+                best(w.bytes(), || {
+                    isa.project(
+                        m,
+                        &x,
+                        inputs,
+                        w,
+                        0..outputs,
+                        black_box(&mut y),
+                        outputs,
+                        Store::Overwrite,
+                    );
+                })
             });
-            let speed = (copies.len() * one.bytes()) as f64 / seconds / 1e9;
-            line += &format!("{speed:>9.1}");
+            let [bf16, int8, nf4] = speed;
+            println!("{m:>6}  {:<11}{bf16:>9.1}{int8:>9.1}{nf4:>9.1}", isa.name());
         }
-        println!("{line}");
     }
 }

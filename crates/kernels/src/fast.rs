@@ -257,7 +257,6 @@ impl Part {
             sums,
         } = scratch;
         let rounded = self.round(left, pairs);
-        let in_place = matches!(right, Right::Forward(w) if w.format() == Format::Bf16);
         let mut j = columns.start;
         while j < columns.end {
             let q = j / PANEL;
@@ -266,7 +265,7 @@ impl Part {
             let wide = match left / PANEL {
                 _ if low > 0 => 0,
                 // Few rows are few chains: advance several panels at once.
-                4.. if in_place && self.rows == 1 => 4 * PANEL,
+                4.. if self.rows == 1 => 4 * PANEL,
                 2.. if self.rows <= 3 => 2 * PANEL,
                 0 if left == HALF => HALF,
                 0 => 0,
@@ -322,9 +321,11 @@ impl Part {
         fresh: bool,
     ) {
         let in_place = matches!(right, Right::Forward(w) if w.format() == Format::Bf16);
+        // Several panels side by side share the scratch of one.
         let side = wide.div_ceil(PANEL);
-        for from in (0..self.depth).step_by(DEPTH) {
-            let depth = DEPTH.min(self.depth - from);
+        let step = if in_place { DEPTH } else { DEPTH / side };
+        for from in (0..self.depth).step_by(step) {
+            let depth = step.min(self.depth - from);
             let (panel, apart) = match right {
                 Right::Forward(w) if in_place => {
                     (w.codes(q, self.first + from).as_ptr(), w.panel_words())
@@ -347,8 +348,9 @@ impl Part {
                     (panels.as_ptr(), apart)
                 }
             };
-            // SAFETY: the left operand's scratch has this block.
-            let left = unsafe { left.add(from / DEPTH * self.rows * LEFT_STRIDE) };
+            // SAFETY: the left operand's scratch has this block, and `step` divides `DEPTH`.
+            let left =
+                unsafe { left.add(from / DEPTH * self.rows * LEFT_STRIDE + from % DEPTH / 2) };
             let tiles = Tiles {
                 rows: self.rows,
                 pairs: depth.div_ceil(2),

@@ -39,6 +39,7 @@ mod amx;
 pub mod attention;
 pub mod buffer;
 pub mod fast;
+pub mod flash;
 pub mod gemm;
 pub mod isa;
 pub mod loss;
@@ -53,6 +54,7 @@ pub mod weight;
 
 pub use attention::{AttentionBackward, AttentionForward, Scores};
 pub use buffer::Buffer;
+pub use flash::{Columns, FlashBackward, FlashForward, FlashGradient, FlashScratch, HeadCache};
 pub use gemm::{Lhs, PANEL, Packed, Rhs, Store};
 pub use isa::Isa;
 pub use pointwise::Activation;

@@ -41,6 +41,8 @@ pub(crate) fn pair(low: f32, high: f32) -> u32 {
 /// with pointers valid for the floats or pairs that each names.
 pub(crate) trait Pairs: Copy {
     const LANES: usize;
+    /// Rows of a tile two vectors wide that the registers hold.
+    const TALL: usize;
     /// One pair for all lanes.
     type Left: Copy;
     /// A pair per lane.
@@ -206,6 +208,7 @@ pub(crate) struct Plain([f32; 16]);
 
 impl Pairs for Plain {
     const LANES: usize = 16;
+    const TALL: usize = 4;
     type Left = [f32; 2];
     type Right = [u32; 16];
     #[inline(always)]
@@ -260,6 +263,7 @@ mod x86 {
 
     impl Pairs for Dot512 {
         const LANES: usize = 16;
+        const TALL: usize = 12;
         type Left = __m512bh;
         type Right = __m512bh;
         #[inline(always)]
@@ -488,6 +492,7 @@ mod x86 {
 
     impl Pairs for Wide512 {
         const LANES: usize = 16;
+        const TALL: usize = 12;
         type Left = [__m512; 2];
         type Right = [__m512; 2];
         #[inline(always)]
@@ -560,6 +565,7 @@ mod x86 {
 
     impl Pairs for Wide256 {
         const LANES: usize = 8;
+        const TALL: usize = 4;
         type Left = [__m256; 2];
         type Right = [__m256; 2];
         #[inline(always)]
