@@ -8,7 +8,7 @@ import {AdapterModel, BaseModel, IModelRegistry, VersionRef} from "./interfaces/
 import {IProtocolParameters} from "./interfaces/IProtocolParameters.sol";
 import {Payouts} from "./libraries/Payouts.sol";
 import {FeeSplit, Split} from "./libraries/Split.sol";
-import {Adapter, Parameters, RECORD_VERSION, TrainingRun} from "./types/Records.sol";
+import {Adapter, MAX_MODE, Parameters, RECORD_VERSION, TrainingRun} from "./types/Records.sol";
 
 /// @title Base models and adapters with their lineage
 /// @notice See IModelRegistry.
@@ -62,6 +62,7 @@ contract ModelRegistry is ERC721, IModelRegistry {
         _checkSplit(split, p);
         bytes32 runDigest = keccak256(abi.encode(run));
         _checkAdapter(adapter, runDigest);
+        if (adapter.mode != run.mode) revert BadLineage("adapter.mode");
         _checkRun(base, run);
         _checkDatasets(datasets, run.datasets);
 
@@ -135,6 +136,7 @@ contract ModelRegistry is ERC721, IModelRegistry {
         if (base.weightsRoot == 0 || base.retired) revert NoSuchBase(id);
         if (run.version != RECORD_VERSION) revert BadLineage("run.version");
         if (run.chainId != block.chainid) revert BadLineage("run.chainId");
+        if (run.mode > MAX_MODE) revert BadLineage("run.mode");
         if (run.base != base.weightsRoot) revert BadLineage("run.base");
         if (run.tokenizer != base.tokenizer) revert BadLineage("run.tokenizer");
     }

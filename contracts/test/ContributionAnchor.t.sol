@@ -217,7 +217,7 @@ contract ContributionAnchorTest is Batches {
         if (which % 4 == 0) d.items[0].chainId += 1;
         else if (which % 4 == 1) d.items[0].datanet += 1;
         else if (which % 4 == 2) d.items[0].commitBlock -= 1;
-        else d.items[0].version = 2;
+        else d.items[0].version = 1;
         resign(d, 0, KEY);
         anchor(d);
         anchors.challengeSignature(evidence(d, 0));

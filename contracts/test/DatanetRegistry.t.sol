@@ -66,7 +66,7 @@ contract DatanetRegistryTest is Network {
         v.chainId = 5;
         refusePublish(v, "chainId");
         v = versionRecord(1, 2, first);
-        v.version = 2;
+        v.version = 1;
         refusePublish(v, "version");
         v = versionRecord(1, 2, first);
         v.policyHash = 0;

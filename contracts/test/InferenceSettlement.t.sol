@@ -125,7 +125,7 @@ contract InferenceSettlementTest is Network {
 
     function testPostChecksTheRecord() public {
         EpochSettlement memory s = epochRecord(1, 0, 0, 0);
-        s.version = 2;
+        s.version = 1;
         refusePost(s, "version");
         s = epochRecord(1, 0, 0, 0);
         s.chainId += 1;

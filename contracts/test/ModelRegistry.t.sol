@@ -107,8 +107,16 @@ contract ModelRegistryTest is Network {
         a.chainId = 5;
         refuse(a, r, "adapter.chainId");
         (a, r) = records();
-        a.version = 2;
+        a.version = 1;
         refuse(a, r, "adapter.version");
+        (a, r) = records();
+        a.mode = 1;
+        refuse(a, r, "adapter.mode");
+        (a, r) = records();
+        r.mode = 2;
+        a.mode = 2;
+        a.run = keccak256(abi.encode(r));
+        refuse(a, r, "run.mode");
     }
 
     function testDatasetAndBaseMustExist() public {

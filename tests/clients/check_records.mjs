@@ -13,6 +13,9 @@ const worked = JSON.parse(document.split("## Worked values")[1].match(/```json\n
 const contribution = parseAbiParameters(
   "(uint16 version, uint64 chainId, uint64 datanet, address contributor, bytes32 contentRoot, uint64 size, string licence, uint64 nonce, uint64 commitBlock)",
 );
+const trainingRun = parseAbiParameters(
+  "(uint16 version, uint64 chainId, bytes32 base, bytes32 tokenizer, bytes32[] datasets, bytes32 recipe, string codeVersion, bytes32[] checkpoints, bytes32 metrics, uint8 mode)",
+);
 const claim = parseAbiParameters(
   "(uint16 version, uint64 chainId, address earner, uint128 cumulative, uint64 epoch)",
 );
@@ -57,6 +60,11 @@ check("worked values: Contribution signing hash (EIP-712)", () => {
     message: fields,
   });
   assert.equal(hash, signingHash);
+});
+
+check("worked values: TrainingRun digest", () => {
+  const { fields, digest } = worked.trainingRun;
+  assert.equal(keccak256(encodeAbiParameters(trainingRun, [fields])), digest);
 });
 
 check("worked values: Claim digest", () => {

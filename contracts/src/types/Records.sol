@@ -6,7 +6,10 @@ pragma solidity ^0.8.28;
 // gives the meanings. A record's digest is `keccak256(abi.encode(record))` on both sides.
 
 // Version number that every record carries.
-uint16 constant RECORD_VERSION = 1;
+uint16 constant RECORD_VERSION = 2;
+
+// Arithmetic modes: exact (0), fast (1). The highest number that a record may name.
+uint8 constant MAX_MODE = 1;
 
 /// @notice One contributor's piece of text, before the network has judged it.
 struct Contribution {
@@ -52,6 +55,7 @@ struct TrainingRun {
     string codeVersion;
     bytes32[] checkpoints;
     bytes32 metrics;
+    uint8 mode;
 }
 
 /// @notice A tuned adapter as registered.
@@ -65,6 +69,7 @@ struct Adapter {
     bytes32 indexRoot;
     uint64 evalLossBeforeMicro;
     uint64 evalLossAfterMicro;
+    uint8 mode;
     uint128 priceIn;
     uint128 priceOut;
     address owner;

@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Evidence} from "../../src/interfaces/IContributionAnchor.sol";
-import {Contribution} from "../../src/types/Records.sol";
+import {Contribution, RECORD_VERSION} from "../../src/types/Records.sol";
 import {Network} from "./Network.sol";
 import {Trees} from "./Trees.sol";
 
@@ -53,7 +53,7 @@ abstract contract Batches is Network {
         anchors.commit(keccak256(abi.encode(submitter, datanet, contentsRoot(d), d.salt)));
         for (uint256 i = 0; i < contents.length; ++i) {
             d.items[i] = Contribution({
-                version: 1,
+                version: RECORD_VERSION,
                 chainId: uint64(block.chainid),
                 datanet: datanet,
                 contributor: vm.addr(KEY + i),

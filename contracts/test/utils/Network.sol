@@ -15,6 +15,7 @@ import {
     DatasetVersion,
     EpochSettlement,
     Parameters,
+    RECORD_VERSION,
     ReasonCount,
     TrainingRun,
     Voucher
@@ -133,7 +134,7 @@ abstract contract Network {
         view
         returns (EpochSettlement memory s)
     {
-        s.version = 1;
+        s.version = RECORD_VERSION;
         s.chainId = uint64(block.chainid);
         s.epoch = epoch;
         s.receiptRoot = keccak256("receipts");
@@ -162,7 +163,7 @@ abstract contract Network {
         view
         returns (DatasetVersion memory v)
     {
-        v.version = 1;
+        v.version = RECORD_VERSION;
         v.chainId = uint64(block.chainid);
         v.datanet = datanet;
         v.number = number;
@@ -181,7 +182,7 @@ abstract contract Network {
         view
         returns (TrainingRun memory r)
     {
-        r.version = 1;
+        r.version = RECORD_VERSION;
         r.chainId = uint64(block.chainid);
         r.base = base;
         r.tokenizer = tokenizer;
@@ -195,7 +196,7 @@ abstract contract Network {
     }
 
     function adapterRecord(bytes32 run, address owner) internal view returns (Adapter memory a) {
-        a.version = 1;
+        a.version = RECORD_VERSION;
         a.chainId = uint64(block.chainid);
         a.run = run;
         a.weights = keccak256("weights");

@@ -24,6 +24,12 @@ pub enum Error {
         /// What the model said.
         source: Box<openledger_model::Error>,
     },
+    /// The answer was not computed in the exact mode, so its scores could not be recomputed.
+    #[error("the receipt names arithmetic mode {found}; only exact answers (0) are attributed")]
+    NotExact {
+        /// The mode in the receipt.
+        found: u8,
+    },
     /// Sketches were made for an adapter of another size.
     #[error("the sketches are for adapters of {expected} parameters, this one has {found}")]
     Parameters {

@@ -3,9 +3,9 @@
 use alloy_sol_types::SolValue;
 use openledger_model::{Adapter, Base};
 use openledger_primitives::{
-    B256, Bps, RECORD_VERSION, Record, keccak256,
+    B256, Bps, Mode, RECORD_VERSION, Record, keccak256,
     merkle::Tree,
-    records::{AttributionReport, Parameters},
+    records::{AttributionReport, InferenceReceipt, Parameters},
 };
 use openledger_suffix_index::Index;
 use serde::{Deserialize, Serialize};
@@ -73,18 +73,20 @@ pub fn span_method() -> B256 {
 }
 
 impl Attributor<'_> {
-    /// Attributes an answer: spans of `output` in the rows, and the rows' scores for the gradient
-    /// of `output` given `prompt`. One backward pass and one scan of the sketches.
+    /// Attributes the answer of `receipt`: spans of `output` in the rows, and the rows' scores for
+    /// the gradient of `output` given `prompt`. One backward pass and one scan of the sketches.
     ///
     /// # Errors
-    /// Lists that do not fit each other, or tokens that the model refuses.
+    /// [`Error::NotExact`] for an answer of another arithmetic mode, lists that do not fit each
+    /// other, or tokens that the model refuses.
     pub fn attribute(
         &self,
-        receipt: B256,
+        receipt: &InferenceReceipt,
         prompt: &[u32],
         output: &[u32],
         surprisals: &[u32],
     ) -> Result<Attribution, Error> {
+        exact(receipt)?;
         let (expected, found) = (output.len(), surprisals.len());
         if expected != found {
             return Err(Error::Surprisals { expected, found });
@@ -106,7 +108,7 @@ impl Attributor<'_> {
         };
         let Scores { rows, decoys } = self.sketches.scores(&query)?;
         Ok(Attribution {
-            receipt,
+            receipt: receipt.digest(),
             methods: vec![span_method(), self.sketches.method()],
             parameters: self.parameters.digest(),
             shares: self.shares(&spans, &cover, surprisals),
@@ -141,9 +143,17 @@ impl Attributor<'_> {
 
 impl Attribution {
     /// The attribution of an answer that no adapter gave: nobody's rows took part.
-    pub fn of_base(receipt: B256, surprisals: &[u32], parameters: &Parameters) -> Self {
-        Self {
-            receipt,
+    ///
+    /// # Errors
+    /// [`Error::NotExact`] for an answer of another arithmetic mode.
+    pub fn of_base(
+        receipt: &InferenceReceipt,
+        surprisals: &[u32],
+        parameters: &Parameters,
+    ) -> Result<Self, Error> {
+        exact(receipt)?;
+        Ok(Self {
+            receipt: receipt.digest(),
             methods: Vec::new(),
             parameters: parameters.digest(),
             query: Vec::new(),
@@ -154,7 +164,7 @@ impl Attribution {
             scores: Vec::new(),
             rows: 0,
             noise_floor: 0,
-        }
+        })
     }
 
     /// Scores of the training rows.
@@ -217,7 +227,19 @@ impl Attribution {
             scoresRoot: self.scores_tree().root(),
             sharesRoot: self.shares_tree().root(),
             parameters: self.parameters,
+            mode: Mode::Exact.into(),
         }
+    }
+}
+
+/// Scores are compared bit for bit, so what they are about must be reproducible too.
+fn exact(receipt: &InferenceReceipt) -> Result<(), Error> {
+    if Mode::is_exact(receipt.mode) {
+        Ok(())
+    } else {
+        Err(Error::NotExact {
+            found: receipt.mode,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use openledger_model::{KvCache, Lane, Workspace, step, surprisal_millibits};
 use openledger_primitives::{
-    B256, Record,
+    B256, Mode, Record,
     records::{AttributionReport, InferenceReceipt, digest_u32},
 };
 
@@ -27,6 +27,14 @@ pub struct Evidence<'a> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Mismatch {
+    /// Numbers of another arithmetic mode cannot be checked bit for bit.
+    #[error("the {what} names arithmetic mode {found}; only exact numbers (0) can be recomputed")]
+    Mode {
+        /// Receipt or report.
+        what: &'static str,
+        /// The mode in it.
+        found: u8,
+    },
     /// The evidence is not what the receipt commits to.
     #[error("the {what} given hash to {found}, the receipt commits to {expected}")]
     Evidence {
@@ -126,7 +134,8 @@ impl<T: std::fmt::Display> std::fmt::Display for Opt<T> {
 ///
 /// `attributor` holds the verifier's own copies: the base, the adapter, sketches built from the
 /// rows with [`crate::RowSketches::build`] and an index over them. Every number of the report is
-/// recomputed in the exact arithmetic mode, so equality is equality of bytes.
+/// recomputed in the exact arithmetic mode, so equality is equality of bytes; a receipt or report
+/// of another mode is refused.
 ///
 /// # Errors
 /// The first [`Mismatch`], in the order in which the report depends on things.
@@ -136,15 +145,20 @@ pub fn verify(
     claimed: &Attribution,
     record: &AttributionReport,
 ) -> Result<(), Mismatch> {
+    let modes = [("receipt", evidence.receipt.mode), ("report", record.mode)];
+    for (what, found) in modes {
+        if !Mode::is_exact(found) {
+            return Err(Mismatch::Mode { what, found });
+        }
+    }
     check_evidence(evidence)?;
     check_surprisals(attributor, evidence)?;
     let (expected, found) = (evidence.sketch_root, attributor.sketches.root());
     if expected != found {
         return Err(Mismatch::SketchRoot { expected, found });
     }
-    let receipt = evidence.receipt.digest();
     let recomputed = attributor.attribute(
-        receipt,
+        evidence.receipt,
         evidence.prompt,
         evidence.output,
         evidence.surprisals,

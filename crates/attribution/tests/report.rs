@@ -10,7 +10,7 @@ use openledger_attribution::{
 };
 use openledger_model::{KvCache, Lane, Tokenizer, Workspace, step, surprisal_millibits};
 use openledger_primitives::{
-    Address, B256, Record, Wei, merkle,
+    Address, B256, Mode, Record, Wei, merkle,
     records::{AttributionReport, InferenceReceipt, Parameters, digest_u32},
 };
 use openledger_suffix_index::Index;
@@ -88,12 +88,7 @@ impl Answered {
 
     fn attribute(&self) -> Attribution {
         self.attributor()
-            .attribute(
-                self.receipt.digest(),
-                &PROMPT,
-                &self.output,
-                &self.surprisals,
-            )
+            .attribute(&self.receipt, &PROMPT, &self.output, &self.surprisals)
             .unwrap()
     }
 }
@@ -180,6 +175,7 @@ fn an_honest_report_verifies_and_any_change_is_named() {
     check(&|a, _| a.receipt = B256::ZERO, "receipt");
     check(&|a, _| a.noise_floor += 1, "noise floor");
     check(&|_, r| r.scoresRoot = B256::ZERO, "the record has digest");
+    check(&|_, r| r.mode = 1, "the report names arithmetic mode 1");
 
     let evidence = Evidence {
         sketch_root: B256::ZERO,
@@ -216,6 +212,34 @@ fn an_honest_report_verifies_and_any_change_is_named() {
 }
 
 #[test]
+fn only_exact_answers_are_attributed() {
+    let answered = Answered::new();
+    let attribution = answered.attribute();
+    let record = attribution.record(7);
+    assert_eq!(record.mode, u8::from(Mode::Exact));
+    let receipt = InferenceReceipt {
+        mode: Mode::Fast.into(),
+        ..answered.receipt
+    };
+    let refused = [
+        answered
+            .attributor()
+            .attribute(&receipt, &PROMPT, &answered.output, &answered.surprisals)
+            .unwrap_err(),
+        Attribution::of_base(&receipt, &answered.surprisals, &answered.parameters).unwrap_err(),
+    ];
+    for error in refused {
+        assert!(matches!(error, Error::NotExact { found: 1 }), "{error}");
+    }
+    let evidence = Evidence {
+        receipt: &receipt,
+        ..answered.evidence()
+    };
+    let error = verify(&answered.attributor(), &evidence, &attribution, &record).unwrap_err();
+    assert!(matches!(error, Mismatch::Mode { found: 1, .. }), "{error}");
+}
+
+#[test]
 fn a_score_is_proved_from_two_sketches() {
     let answered = Answered::new();
     let attribution = answered.attribute();
@@ -234,7 +258,12 @@ fn lists_that_do_not_fit_are_refused() {
     let answered = Answered::new();
     let attributor = answered.attributor();
     let error = attributor
-        .attribute(B256::ZERO, &PROMPT, &answered.output, &[1])
+        .attribute(
+            &InferenceReceipt::default(),
+            &PROMPT,
+            &answered.output,
+            &[1],
+        )
         .unwrap_err();
     assert!(
         matches!(
@@ -250,7 +279,9 @@ fn lists_that_do_not_fit_are_refused() {
         clusters: &answered.clusters[1..],
         ..attributor
     };
-    let error = short.attribute(B256::ZERO, &PROMPT, &[], &[]).unwrap_err();
+    let error = short
+        .attribute(&InferenceReceipt::default(), &PROMPT, &[], &[])
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -261,7 +292,9 @@ fn lists_that_do_not_fit_are_refused() {
         ),
         "{error}"
     );
-    let nothing = attributor.attribute(B256::ZERO, &PROMPT, &[], &[]).unwrap();
+    let nothing = attributor
+        .attribute(&InferenceReceipt::default(), &PROMPT, &[], &[])
+        .unwrap();
     assert!(nothing.scores.iter().all(|&score| score == 0));
 }
 

@@ -58,12 +58,13 @@ pub use dataset::{Content, Dataset, LongRows, Row, RowExample, Turn};
 pub use error::{Error, Flaws};
 pub use estimate::{Estimate, estimate};
 pub use metrics::StepMetrics;
+pub use openledger_primitives::Mode;
 pub use optimizer::{AdamW, Muon, Optimizer};
 pub use pretrain::{
     PretrainRecipe, Pretrained, Shape, Source, SourceScore, evaluate_base, pretrain,
 };
 pub use recipe::{
-    EarlyStopping, Length, Lora, Method, Mode, Preset, Quantization, Recipe, operations_per_token,
+    EarlyStopping, Length, Lora, Method, Preset, Quantization, Recipe, operations_per_token,
 };
 pub use schedule::{Decay, Schedule};
 pub use train::{

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use openledger_model::{Arithmetic, Config, Exact, Fast, Format, LoraConfig, Target};
-use openledger_primitives::{B256, keccak256};
+use openledger_model::{Arithmetic, Config, Format, LoraConfig, Target};
+use openledger_primitives::{B256, Mode, keccak256};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::LongRows;
@@ -27,30 +27,13 @@ pub enum Method {
     Full,
 }
 
-/// How numbers are computed. Both are deterministic; see docs/protocol/arithmetic.md.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// f32 in one fixed order: the same bits on every machine. What scores for money needs.
-    #[default]
-    Exact,
-    /// bf16 products: several times faster; the same bits on machines of one kind.
-    Fast,
-}
-
-impl Mode {
-    /// Refuses a base of the other mode.
-    pub(crate) fn check<A: Arithmetic>(self) -> Result<(), Error> {
-        let given = match self {
-            Self::Exact => Exact::MODE,
-            Self::Fast => Fast::MODE,
-        };
-        if given == A::MODE {
-            return Ok(());
-        }
-        let expected = "the base was loaded for the other arithmetic";
-        Err(Error::recipe("arithmetic", format!("{self:?}"), expected))
+/// Refuses a base of another mode than `given`.
+pub(crate) fn check_mode<A: Arithmetic>(given: Mode) -> Result<(), Error> {
+    if u8::from(given) == A::MODE {
+        return Ok(());
     }
+    let expected = "the base was loaded for the other arithmetic";
+    Err(Error::recipe("arithmetic", given, expected))
 }
 
 /// Storage of the frozen base under `qlora`.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{Best, Identity};
 use crate::gradients::{Packing, evaluate};
 use crate::metrics::{self, StepMetrics};
+use crate::recipe::check_mode;
 use crate::session::{Plan, Session};
 use crate::subject::{Adapted, Subject, Whole};
 use crate::{Dataset, Error, Method, Mode, Recipe, order};
@@ -60,6 +61,8 @@ pub struct Summary {
     identity: Identity,
     /// How the run ended.
     pub ending: Ending,
+    /// How its numbers were computed.
+    pub arithmetic: Mode,
     /// Steps whose update is in the adapter.
     pub steps: u64,
     /// Tokens processed.
@@ -135,6 +138,7 @@ impl Summary {
             codeVersion: lineage.code_version,
             checkpoints: self.checkpoints.clone(),
             metrics: self.metrics,
+            mode: self.arithmetic.into(),
         }
     }
 }
@@ -300,7 +304,7 @@ fn prepare<A: Arithmetic>(
     run_dir: &Path,
 ) -> Result<Identity, Error> {
     recipe.validate(&base.config)?;
-    recipe.arithmetic.check::<A>()?;
+    check_mode::<A>(recipe.arithmetic)?;
     if dataset.is_empty() {
         let rows = dataset.examples().len();
         return Err(Error::NoRows { rows, eval: rows });
@@ -444,6 +448,7 @@ impl<'a, S: Subject> Run<'a, S> {
         let state = self.session.state;
         let summary = Summary {
             ending,
+            arithmetic: self.recipe.arithmetic,
             steps: state.step,
             tokens: state.tokens,
             loss_first: losses.first().copied().unwrap_or_default(),

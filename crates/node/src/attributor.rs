@@ -188,13 +188,13 @@ impl Node {
         let attribution = if model.parent.is_some() {
             let artefacts = self.artefacts(&model)?;
             self.attributor(&artefacts).attribute(
-                signed.digest,
+                &signed.receipt,
                 &signed.prompt_tokens,
                 &signed.output_tokens,
                 &signed.surprisals,
             )?
         } else {
-            Attribution::of_base(signed.digest, &signed.surprisals, self.parameters())
+            Attribution::of_base(&signed.receipt, &signed.surprisals, self.parameters())?
         };
         let report = attribution.record(self.chain_id());
         let doc = AttributionDoc {

@@ -303,6 +303,7 @@ impl Node {
             indexRoot: artefacts.index_root,
             evalLossBeforeMicro: micro(run.eval_before),
             evalLossAfterMicro: micro(run.eval_after),
+            mode: training_run.mode,
             priceIn: PRICE_IN.get(),
             priceOut: PRICE_OUT.get(),
             owner,

@@ -35,14 +35,18 @@
 
 mod amount;
 pub mod merkle;
+mod mode;
 pub mod records;
 
 pub use alloy_primitives::{Address, B256, Bytes, Signature, U256, keccak256};
 pub use amount::{AmountError, Bps, Wei};
+pub use mode::{Mode, UnknownMode};
 pub use records::Record;
 
 /// Chain id of the dev network that `openledger dev` starts. Dev keys work on no other chain.
 pub const DEV_CHAIN_ID: u64 = 901_337;
 
 /// Version number written into every record; raised when a record's fields change meaning.
-pub const RECORD_VERSION: u16 = 1;
+///
+/// 2: `TrainingRun`, `Adapter` and `AttributionReport` name their arithmetic mode.
+pub const RECORD_VERSION: u16 = 2;

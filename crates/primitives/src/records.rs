@@ -108,6 +108,8 @@ sol! {
         bytes32[] checkpoints;
         /// Digest of the per-step metrics.
         bytes32 metrics;
+        /// [`Mode`](crate::Mode) of the run's arithmetic: 0 = exact, 1 = fast.
+        uint8 mode;
     }
 
     /// A tuned adapter as registered.
@@ -131,6 +133,9 @@ sol! {
         uint64 evalLossBeforeMicro;
         /// Evaluation loss with the adapter, micro-nats a token.
         uint64 evalLossAfterMicro;
+        /// [`Mode`](crate::Mode) in which weights and losses were computed, that of its run. The
+        /// sketches are exact in every case.
+        uint8 mode;
         /// Price of a prompt token, wei.
         uint128 priceIn;
         /// Price of an output token, wei.
@@ -174,7 +179,7 @@ sol! {
         bytes32 voucher;
         /// Wallet of the serving operator.
         address operator;
-        /// Arithmetic mode: 0 = exact.
+        /// [`Mode`](crate::Mode) of the answer's arithmetic: 0 = exact, 1 = fast.
         uint8 mode;
         /// Commitment to the final hidden states of the output positions.
         bytes32 activation;
@@ -205,6 +210,8 @@ sol! {
         bytes32 sharesRoot;
         /// Digest of the [`Parameters`] used.
         bytes32 parameters;
+        /// [`Mode`](crate::Mode) of the scores; reports are made in mode 0 only.
+        uint8 mode;
     }
 
     /// One epoch's money, in constant size.

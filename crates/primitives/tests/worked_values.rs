@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
 
 use alloy_sol_types::SolStruct;
-use openledger_primitives::records::{Claim, Contribution, cumulative_leaf, digest_u32, domain};
+use openledger_primitives::records::{
+    Claim, Contribution, TrainingRun, cumulative_leaf, digest_u32, domain,
+};
 use openledger_primitives::{Address, Record, merkle};
 use serde_json::{Value, json};
 
@@ -34,9 +36,12 @@ fn records_document() {
         .unwrap();
     let signing_hash = contribution.eip712_signing_hash(&domain(contribution.chainId, contract));
 
+    let fields = &worked["trainingRun"]["fields"];
+    let run: TrainingRun = serde_json::from_value(fields.clone()).unwrap();
+
     let fields = &worked["claim"]["fields"];
     let claim = Claim {
-        version: 1,
+        version: 2,
         chainId: fields["chainId"].as_u64().unwrap(),
         earner: fields["earner"].as_str().unwrap().parse().unwrap(),
         cumulative: fields["cumulative"].as_str().unwrap().parse().unwrap(),
@@ -58,6 +63,7 @@ fn records_document() {
         "longContent": merkle::chunk_root("a".repeat(repeated).as_bytes()),
         "contribution": contribution.digest(),
         "signingHash": signing_hash,
+        "trainingRun": run.digest(),
         "claim": claim.digest(),
         "earners": merkle::Tree::from_data(earners).root(),
         "tokens": digest_u32(&tokens),
@@ -67,6 +73,7 @@ fn records_document() {
         "longContent": worked["longContent"]["contentRoot"],
         "contribution": worked["contribution"]["digest"],
         "signingHash": worked["contribution"]["signingHash"],
+        "trainingRun": worked["trainingRun"]["digest"],
         "claim": worked["claim"]["digest"],
         "earners": worked["earners"]["root"],
         "tokens": worked["tokens"]["digest"],

@@ -47,7 +47,7 @@ mod stop;
 pub use credit::{Account, Credit, CreditError, Presented, Reservation};
 pub use engine::{Answers, Engine, EngineConfig, EngineStats};
 pub use error::Error;
-pub use receipt::{MODE_EXACT, Pricing, ReceiptLog, SignedReceipt, Terms, receipt};
+pub use receipt::{Pricing, ReceiptLog, SignedReceipt, Terms, receipt};
 pub use registry::{AdapterInfo, AdapterStats, Adapters};
 pub use request::{
     Completion, Event, FinishReason, MAX_CHOICES, MAX_STOPS, MAX_TOP_LOGPROBS, Prompt, Request,

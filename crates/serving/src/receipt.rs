@@ -2,15 +2,12 @@
 //! answer is acknowledged.
 
 use openledger_primitives::records::{InferenceReceipt, digest_u32};
-use openledger_primitives::{Address, AmountError, B256, Bytes, RECORD_VERSION, Record, Wei};
+use openledger_primitives::{Address, AmountError, B256, Bytes, Mode, RECORD_VERSION, Record, Wei};
 use openledger_store::{Catalogue, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::request::Completion;
-
-/// Arithmetic mode 0: exact (same bits for any batch, thread count and instruction set).
-pub const MODE_EXACT: u8 = 0;
 
 const LOG: &str = "receipts";
 const BY_COMPLETION: &str = "receipts-by-completion";
@@ -90,7 +87,7 @@ pub fn receipt(
         payer: terms.payer,
         voucher: terms.voucher,
         operator: terms.operator,
-        mode: MODE_EXACT,
+        mode: Mode::Exact.into(),
         activation: completion.activation,
         sequence,
         createdAt: terms.created_at,

@@ -1,7 +1,7 @@
 //! One model's epoch: its inferences are entered one by one, then its gradient pot is shared.
 
 use openledger_primitives::{
-    Address, B256, Bps, Record, Wei,
+    Address, B256, Bps, Mode, Record, Wei,
     records::{Parameters, digest_u32},
 };
 
@@ -286,7 +286,7 @@ impl<'a> Book<'a> {
     }
 }
 
-/// The digest of an inference's receipt, if the receipt is for `chain_id`.
+/// The digest of an inference's receipt, if the receipt is for `chain_id` and of an exact answer.
 pub(crate) fn receipt_digest(inference: &Inference, chain_id: u64) -> Result<B256, Error> {
     let receipt = inference.receipt.digest();
     let found = inference.receipt.chainId;
@@ -295,6 +295,12 @@ pub(crate) fn receipt_digest(inference: &Inference, chain_id: u64) -> Result<B25
             receipt,
             expected: chain_id,
             found,
+        });
+    }
+    if !Mode::is_exact(inference.receipt.mode) {
+        return Err(Error::NotExact {
+            receipt,
+            found: inference.receipt.mode,
         });
     }
     Ok(receipt)

@@ -27,6 +27,14 @@ pub enum Error {
         /// The chain in the receipt.
         found: u64,
     },
+    /// A receipt's answer was not computed in the exact mode, so nobody could check its price.
+    #[error("receipt {receipt} names arithmetic mode {found}; only exact answers (0) are settled")]
+    NotExact {
+        /// Digest of the receipt.
+        receipt: B256,
+        /// The mode in the receipt.
+        found: u8,
+    },
     /// A receipt stands twice in the epoch.
     #[error("receipt {0} stands twice in the epoch")]
     DuplicateReceipt(B256),

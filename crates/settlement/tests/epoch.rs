@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{COMMONS, any_epoch, epoch, inference, model, wallet};
-use openledger_primitives::{Address, B256, Record, Wei, merkle, records::digest_leaf};
+use openledger_primitives::{Address, B256, Mode, Record, Wei, merkle, records::digest_leaf};
 use openledger_settlement::{
     Channel, Cumulative, EpochInput, EpochOutput, Error, Quality, Role, Row, Unpaid, close_epoch,
 };
@@ -346,6 +346,10 @@ fn bad_input_is_refused_with_the_fact() {
     };
     assert!(close_epoch(&small()).is_ok());
     check(&|i| i.chain_id = 1, "this epoch settles chain 1");
+    check(
+        &|i| i.inferences[0].receipt.mode = Mode::Fast.into(),
+        "names arithmetic mode 1; only exact answers (0) are settled",
+    );
     check(
         &|i| i.inferences.push(i.inferences[0].clone()),
         "stands twice in the epoch",

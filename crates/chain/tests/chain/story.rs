@@ -44,6 +44,7 @@ fn run(datasets: Vec<B256>) -> TrainingRun {
         codeVersion: "0.1.0".to_owned(),
         checkpoints: vec![keccak256("1"), keccak256("2")],
         metrics: keccak256("metrics"),
+        mode: 0,
     }
 }
 
@@ -58,6 +59,7 @@ fn adapter(run: B256) -> Adapter {
         indexRoot: keccak256("index"),
         evalLossBeforeMicro: 2_000_000,
         evalLossAfterMicro: 1_500_000,
+        mode: 0,
         priceIn: 10,
         priceOut: 20,
         owner: address("alice"),

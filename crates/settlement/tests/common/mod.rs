@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use openledger_primitives::{
-    Address, B256, DEV_CHAIN_ID, Wei,
+    Address, B256, DEV_CHAIN_ID, RECORD_VERSION, Wei,
     records::{InferenceReceipt, Parameters, digest_u32},
 };
 use openledger_settlement::{
@@ -59,7 +59,7 @@ pub(crate) fn inference(
     let surprisals: Vec<u32> = tokens.iter().map(|token| token.0).collect();
     let output_tokens = u32::try_from(tokens.len()).expect("short");
     let receipt = InferenceReceipt {
-        version: 1,
+        version: RECORD_VERSION,
         chainId: DEV_CHAIN_ID,
         adapter: model.adapter,
         surprisals: digest_u32(&surprisals),
