@@ -85,6 +85,12 @@ pub enum Error {
         /// The setting and what is allowed: an [`Error::Recipe`].
         setting: Box<Self>,
     },
+    /// Settings laid over a recipe do not make one.
+    #[error("the settings do not fit: {reason}")]
+    Settings {
+        /// What is unknown or has the wrong kind of value.
+        reason: String,
+    },
     /// A recipe or state file does not parse.
     #[error("{path} cannot be read as {what}: {reason}")]
     Parse {
@@ -126,6 +132,18 @@ pub enum Error {
         path: PathBuf,
         /// Which part of the run's identity differs.
         field: &'static str,
+    },
+    /// Another process trains in the directory.
+    #[error("another process trains in {path}; watch it, pause it, or wait for it")]
+    Running {
+        /// The run's directory.
+        path: PathBuf,
+    },
+    /// Nobody trains in the directory.
+    #[error("no process trains in {path}")]
+    NotRunning {
+        /// The run's directory.
+        path: PathBuf,
     },
     /// A checkpoint file is damaged.
     #[error("checkpoint {path} is damaged: {reason}; delete it to resume from the one before")]

@@ -45,8 +45,10 @@ mod optimizer;
 mod order;
 mod pretrain;
 mod recipe;
+pub mod rundir;
 mod schedule;
 mod session;
+mod settings;
 mod subject;
 mod train;
 

@@ -1,7 +1,7 @@
 //! Per-step metrics: what a live curve shows, what a run's record commits to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use openledger_primitives::{B256, keccak256};
@@ -44,6 +44,10 @@ pub struct StepMetrics {
     pub tokens_per_second: f64,
     /// Seconds left, from the median step time of the last steps. Not part of the digest.
     pub eta_seconds: f64,
+    /// Bytes of memory that the process occupies after the step, where the system tells (Linux).
+    /// Not part of the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 impl StepMetrics {
@@ -156,6 +160,87 @@ pub fn load(path: &Path) -> Result<Vec<StepMetrics>, Error> {
     Ok(curve)
 }
 
+/// Bytes of memory that this process occupies (its resident set), where the system tells.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Reads a curve while another process appends to it.
+#[derive(Debug)]
+pub struct Follow {
+    path: PathBuf,
+    /// The file that `read` bytes were read of; a resumed run replaces it.
+    file: u64,
+    read: u64,
+    last: u64,
+}
+
+impl Follow {
+    /// Follows the curve in `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            file: 0,
+            read: 0,
+            last: 0,
+        }
+    }
+
+    /// The steps written since the last call. Steps that a resumed run does again come again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file is there and cannot be read.
+    pub fn poll(&mut self) -> Result<Vec<StepMetrics>, Error> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(Error::io(&self.path)(source)),
+        };
+        let metadata = file.metadata().map_err(Error::io(&self.path))?;
+        let (id, length) = (file_id(&metadata), metadata.len());
+        let replaced = self.file != id || length < self.read;
+        if replaced {
+            (self.file, self.read) = (id, 0);
+        }
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(self.read))
+            .and_then(|_| file.read_to_end(&mut text))
+            .map_err(Error::io(&self.path))?;
+        // A line without its end is still being written.
+        let whole = text.iter().rposition(|byte| *byte == b'\n');
+        let whole = &text[..whole.map_or(0, |end| end + 1)];
+        self.read += whole.len() as u64;
+        let mut steps = whole
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice::<StepMetrics>(line).ok())
+            .collect::<Vec<_>>();
+        let end = steps.last().map_or(0, |step| step.step);
+        if replaced {
+            steps.retain(|step| step.step > self.last);
+            self.last = end;
+        } else {
+            self.last = self.last.max(end);
+        }
+        Ok(steps)
+    }
+}
+
+/// Tells a file from the one that replaced it under its name.
+fn file_id(metadata: &std::fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::MetadataExt::ino(metadata)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        1
+    }
+}
+
 /// Step times, for the two machine-dependent numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
@@ -188,5 +273,53 @@ impl Pace {
         let mut times: Vec<f64> = self.steps.iter().map(|step| step.0).collect();
         times.sort_by(f64::total_cmp);
         times.get(times.len() / 2).copied().unwrap_or(0.0) * steps as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::testing;
+
+    fn numbers(steps: &[StepMetrics]) -> Vec<u64> {
+        steps.iter().map(|step| step.step).collect()
+    }
+
+    #[test]
+    fn a_follower_sees_every_step_once_and_repeated_ones_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut follow = Follow::new(&path);
+        assert!(follow.poll().unwrap().is_empty());
+        let curve = testing::curve(9);
+        let mut log = MetricsLog::open(&path, 0).unwrap();
+        for step in &curve[..5] {
+            log.append(step.clone()).unwrap();
+        }
+        assert_eq!(numbers(&follow.poll().unwrap()), [1, 2, 3, 4, 5]);
+        assert!(follow.poll().unwrap().is_empty());
+        // Half a line is not a step yet.
+        let line = serde_json::to_string(&curve[5]).unwrap() + "\n";
+        log.file.write_all(&line.as_bytes()[..20]).unwrap();
+        assert!(follow.poll().unwrap().is_empty());
+        log.file.write_all(&line.as_bytes()[20..]).unwrap();
+        assert_eq!(numbers(&follow.poll().unwrap()), [6]);
+        // Killed and resumed from the checkpoint of step 4.
+        let mut log = MetricsLog::open(&path, 4).unwrap();
+        assert!(follow.poll().unwrap().is_empty());
+        for step in &curve[4..8] {
+            log.append(step.clone()).unwrap();
+        }
+        assert_eq!(numbers(&follow.poll().unwrap()), [5, 6, 7, 8]);
+        // Who comes late sees all of it.
+        assert_eq!(numbers(&Follow::new(&path).poll().unwrap()).len(), 8);
+    }
+
+    #[test]
+    fn memory_is_what_the_system_says() {
+        if cfg!(target_os = "linux") {
+            assert!(resident_bytes().unwrap() > 1 << 20);
+        }
     }
 }

@@ -173,6 +173,7 @@ impl<'a, S: Subject> Session<'a, S> {
                 tokens: self.state.tokens,
                 tokens_per_second: pace.tokens_per_second(),
                 eta_seconds: pace.eta(self.plan.schedule.total - step),
+                memory_bytes: metrics::resident_bytes(),
             };
             let control = progress(&metrics);
             self.log.append(metrics)?;

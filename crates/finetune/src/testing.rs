@@ -43,6 +43,7 @@ pub(crate) fn curve(steps: u64) -> Vec<StepMetrics> {
                 tokens: step * 100,
                 tokens_per_second: 1000.0,
                 eta_seconds: (steps - step) as f64,
+                memory_bytes: None,
             }
         })
         .collect()

@@ -23,7 +23,7 @@ pub const ADAPTER_DIR: &str = "adapter";
 pub const MODEL_DIR: &str = "model";
 /// File of a run that holds its curve, one [`StepMetrics`] a line.
 pub const METRICS_FILE: &str = "metrics.jsonl";
-const SUMMARY_FILE: &str = "summary.json";
+pub(crate) const SUMMARY_FILE: &str = "summary.json";
 
 /// Held-out rows used for the curve; before and after the run all of them are used.
 const CURVE_ROWS: usize = 48;

@@ -283,6 +283,36 @@ impl Transaction {
             .map_err(database)?;
         Ok(sequence)
     }
+
+    /// Sets entry `sequence` of `log`, which may be there already: for logs whose entries have a
+    /// number of their own and can be written again.
+    ///
+    /// # Errors
+    /// [`Error::Database`], or [`Error::Shape`] if `value` has no JSON form.
+    pub fn set<T: Serialize + ?Sized>(
+        &mut self,
+        log: &str,
+        sequence: u64,
+        value: &T,
+    ) -> Result<()> {
+        let bytes = render(log, &sequence.to_string(), value)?;
+        let mut table = self.tx.open_table(LOGS).map_err(database)?;
+        table
+            .insert((log, sequence), bytes.as_slice())
+            .map_err(database)?;
+        Ok(())
+    }
+
+    /// Removes the entries `from..` of `log`.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub fn cut(&mut self, log: &str, from: u64) -> Result<()> {
+        let mut table = self.tx.open_table(LOGS).map_err(database)?;
+        table
+            .retain_in((log, from)..=(log, u64::MAX), |_, _| false)
+            .map_err(database)
+    }
 }
 
 fn next_sequence(
@@ -359,6 +389,29 @@ mod tests {
         assert_eq!(catalogue.latest::<u64>("a", 2).unwrap(), [(4, 40), (3, 30)]);
         assert_eq!(catalogue.len("a").unwrap(), 5);
         assert_eq!(catalogue.len("none").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_log_can_be_cut_back_and_written_again() {
+        let (_dir, catalogue) = fresh();
+        let fill = |from: u64, to: u64, log: &str| {
+            let steps = (from..to).map(|n| (n, n * 2));
+            catalogue
+                .write(|tx| {
+                    steps
+                        .into_iter()
+                        .try_for_each(|(n, value)| tx.set(log, n, &value))
+                })
+                .unwrap();
+        };
+        fill(0, 6, "run");
+        fill(0, 6, "run-1");
+        catalogue.write(|tx| tx.cut("run", 3)).unwrap();
+        assert_eq!(catalogue.len("run").unwrap(), 3);
+        fill(2, 5, "run");
+        let values = catalogue.tail::<u64>("run", 1, 9).unwrap();
+        assert_eq!(values, [(1, 2), (2, 4), (3, 6), (4, 8)]);
+        assert_eq!(catalogue.len("run-1").unwrap(), 6, "another log");
     }
 
     #[test]
