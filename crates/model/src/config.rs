@@ -1,9 +1,9 @@
-//! The shape of a decoder, read from a Hugging Face `config.json` of the Llama architecture.
+//! The shape of a decoder and what sets its architecture apart; [`hf`] reads and writes it as a
+//! Hugging Face `config.json`.
 
-use std::path::{Path, PathBuf};
+mod hf;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::Error;
 
@@ -62,6 +62,51 @@ pub enum Architecture {
     Phi3,
 }
 
+impl Architecture {
+    /// All families.
+    pub const ALL: [Self; 7] = [
+        Self::Llama,
+        Self::Mistral,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Gemma2,
+        Self::Gemma3,
+        Self::Phi3,
+    ];
+
+    /// `model_type` in the Hugging Face `config.json`.
+    #[must_use]
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+            Self::Gemma2 => "gemma2",
+            Self::Gemma3 => "gemma3_text",
+            Self::Phi3 => "phi3",
+        }
+    }
+
+    /// Name of the model class in the Hugging Face code.
+    #[must_use]
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Mistral => "MistralForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Gemma2 => "Gemma2ForCausalLM",
+            Self::Gemma3 => "Gemma3ForCausalLM",
+            Self::Phi3 => "Phi3ForCausalLM",
+        }
+    }
+
+    pub(crate) fn is_gemma(self) -> bool {
+        matches!(self, Self::Gemma2 | Self::Gemma3)
+    }
+}
+
 /// Activation of the gated linear unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +116,15 @@ pub enum Activation {
     Silu,
     /// The tanh approximation of the Gaussian error linear unit (Hendrycks and Gimpel 2016).
     GeluTanh,
+}
+
+impl From<Activation> for openledger_kernels::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Silu => Self::Silu,
+            Activation::GeluTanh => Self::GeluTanh,
+        }
+    }
 }
 
 /// How rotary frequencies are stretched beyond the context they were trained for.
@@ -119,7 +173,8 @@ pub struct Features {
     pub architecture: Architecture,
     /// Stretching of the rotary frequencies of layers without a window.
     pub rope_scaling: RopeScaling,
-    /// Rotary base of layers with a window, where it differs (Gemma 3).
+    /// Rotary base of layers with a window, whose frequencies are not stretched; `Some` in Gemma 3
+    /// only. `None`: they turn like the others.
     pub window_rope_theta: Option<f32>,
     /// Positions a query sees, itself included, by layer; empty means that no layer has a window.
     pub windows: Vec<Option<usize>>,
@@ -142,6 +197,29 @@ pub struct Features {
 }
 
 impl Features {
+    /// What every model of a family has, whatever its file says: `hidden` sets the embedding scale
+    /// of Gemma.
+    #[must_use]
+    pub fn family(architecture: Architecture, hidden: usize) -> Self {
+        let gemma = architecture.is_gemma();
+        let gemma3 = architecture == Architecture::Gemma3;
+        Self {
+            architecture,
+            qkv_bias: architecture == Architecture::Qwen2,
+            qk_norm: gemma3 || architecture == Architecture::Qwen3,
+            post_norms: gemma,
+            embedding_scale: gemma.then(|| (hidden as f64).sqrt() as f32),
+            attention_scale: gemma.then(|| hf::attention_scale(hf::QUERY_PRE_ATTENTION_SCALAR)),
+            activation: if gemma {
+                Activation::GeluTanh
+            } else {
+                Activation::Silu
+            },
+            window_rope_theta: gemma3.then_some(hf::WINDOW_THETA),
+            ..Self::default()
+        }
+    }
+
     /// Positions that a query of `layer` sees, itself included; `None` means all before it.
     #[must_use]
     pub fn window(&self, layer: usize) -> Option<usize> {
@@ -150,79 +228,8 @@ impl Features {
 }
 
 impl Config {
-    /// Reads `config.json` at `path`, or in the directory `path`.
-    ///
-    /// # Errors
-    /// When the file cannot be read, lacks a field, or asks for a feature outside the plain Llama
-    /// architecture (biases, rope scaling, sliding windows, other activations); the error names
-    /// the file, the field and the value.
-    pub fn from_hf(path: &Path) -> Result<Self, Error> {
-        let path = if path.is_dir() {
-            path.join("config.json")
-        } else {
-            path.to_path_buf()
-        };
-        let json = crate::files::read_json(&path)?;
-        Self::from_json(&json, path)
-    }
-
-    fn from_json(json: &Value, path: PathBuf) -> Result<Self, Error> {
-        let file = File { json, path };
-        file.only("model_type", "llama")?;
-        if let Some(architectures) = file.present("architectures") {
-            let known = architectures
-                .as_array()
-                .is_some_and(|list| list.iter().any(|a| a.as_str() == Some("LlamaForCausalLM")));
-            if !known {
-                return Err(file.unsupported("architectures", "LlamaForCausalLM"));
-            }
-        }
-        file.only("hidden_act", "silu")?;
-        for field in ["attention_bias", "mlp_bias"] {
-            if file
-                .present(field)
-                .is_some_and(|v| v != &Value::Bool(false))
-            {
-                return Err(file.unsupported(field, "false"));
-            }
-        }
-        for field in ["sliding_window", "quantization_config"] {
-            if file.present(field).is_some() {
-                return Err(file.unsupported(field, "null"));
-            }
-        }
-        let rope_theta = file.rope_theta()?;
-
-        let hidden = file.size("hidden_size")?;
-        let heads = file.size("num_attention_heads")?;
-        let config = Self {
-            hidden,
-            layers: file.size("num_hidden_layers")?,
-            heads,
-            kv_heads: file.size_or("num_key_value_heads", heads)?,
-            head_dim: file.size_or("head_dim", hidden / heads)?,
-            mlp: file.size("intermediate_size")?,
-            vocab: file.size("vocab_size")?,
-            context: file.size("max_position_embeddings")?,
-            rope_theta,
-            norm_eps: file.number("rms_norm_eps", 1e-6)?,
-            tie_embeddings: match file.present("tie_word_embeddings") {
-                None => false,
-                Some(Value::Bool(tied)) => *tied,
-                Some(_) => return Err(file.unsupported("tie_word_embeddings", "true or false")),
-            },
-            bos: file.tokens("bos_token_id")?.first().copied(),
-            eos: file.tokens("eos_token_id")?,
-            features: Features::default(),
-        };
-        config
-            .check()
-            .map_err(|(field, supported)| file.unsupported(field, supported))?;
-        Ok(config)
-    }
-
-    /// The first field that breaks a rule, with the rule.
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    /// The first size that is out of range, with the range.
+    fn check_sizes(&self) -> Result<(), (&'static str, &'static str)> {
         let sizes = [
             (self.hidden, "hidden_size"),
             (self.layers, "num_hidden_layers"),
@@ -238,6 +245,12 @@ impl Config {
                 return Err((field, "1 to 16777216"));
             }
         }
+        Ok(())
+    }
+
+    /// The first field that breaks a rule, with the rule.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        self.check_sizes()?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(("num_key_value_heads", "a divisor of num_attention_heads"));
         }
@@ -250,7 +263,130 @@ impl Config {
         if !(self.rope_theta.is_finite() && self.rope_theta >= 1.0) {
             return Err(("rope_theta", "a number of at least 1"));
         }
-        Ok(())
+        self.check_rope()?;
+        self.check_family()
+    }
+
+    fn check_rope(&self) -> Result<(), (&'static str, &'static str)> {
+        let positive = |x: f32| x.is_finite() && x > 0.0;
+        let (good, rule) = match self.features.rope_scaling {
+            RopeScaling::None => (true, ""),
+            RopeScaling::Linear { factor } => (positive(factor), "a positive `factor`"),
+            RopeScaling::Llama3 {
+                factor,
+                low,
+                high,
+                original_context,
+            } => (
+                positive(factor)
+                    && positive(low)
+                    && high.is_finite()
+                    && high > low
+                    && original_context > 0,
+                "positive numbers, `high_freq_factor` above `low_freq_factor`",
+            ),
+            RopeScaling::Yarn {
+                factor,
+                beta_fast,
+                beta_slow,
+                original_context,
+                attention_factor,
+            } => (
+                positive(factor)
+                    && positive(beta_slow)
+                    && beta_fast.is_finite()
+                    && beta_fast >= beta_slow
+                    && original_context > 0
+                    && attention_factor.is_none_or(positive),
+                "positive numbers, `beta_fast` not below `beta_slow`",
+            ),
+        };
+        if good {
+            Ok(())
+        } else {
+            Err(("rope_scaling", rule))
+        }
+    }
+
+    /// Whether the features are some that the family has: its file could not say others.
+    fn check_family(&self) -> Result<(), (&'static str, &'static str)> {
+        let f = &self.features;
+        let family = Features::family(f.architecture, self.hidden);
+        let same = [
+            ("qkv_bias", f.qkv_bias == family.qkv_bias),
+            ("qk_norm", f.qk_norm == family.qk_norm),
+            ("post_norms", f.post_norms == family.post_norms),
+            (
+                "embedding_scale",
+                f.embedding_scale == family.embedding_scale,
+            ),
+            (
+                "window_rope_theta",
+                f.window_rope_theta.is_some() == family.window_rope_theta.is_some(),
+            ),
+        ];
+        if let Some((field, _)) = same.iter().find(|(_, same)| !same) {
+            return Err((field, "that of the family (`Features::family`)"));
+        }
+        if let Some(theta) = f.window_rope_theta
+            && !(theta.is_finite() && theta >= 1.0)
+        {
+            return Err(("rope_local_base_freq", "a number of at least 1"));
+        }
+        let scale = f.attention_scale.map(hf::query_pre_attention_scalar);
+        if scale.is_some() != family.attention_scale.is_some() || scale == Some(None) {
+            return Err((
+                "query_pre_attn_scalar",
+                "1 / attention_scale^2, a whole number, in Gemma and nowhere else",
+            ));
+        }
+        let cap = |cap: Option<f32>| cap.is_none_or(|cap| cap.is_finite() && cap > 0.0);
+        if !cap(f.attention_softcap)
+            || f.attention_softcap.is_some() && f.architecture != Architecture::Gemma2
+        {
+            return Err((
+                "attn_logit_softcapping",
+                "a positive number in Gemma 2, null elsewhere (transformers ignores it in Gemma 3)",
+            ));
+        }
+        if !cap(f.logit_softcap) || f.logit_softcap.is_some() && !f.architecture.is_gemma() {
+            return Err((
+                "final_logit_softcapping",
+                "a positive number in Gemma, null elsewhere",
+            ));
+        }
+        if f.architecture == Architecture::Phi3 && f.rope_scaling != RopeScaling::None {
+            return Err(("rope_scaling", "null in Phi-3"));
+        }
+        self.check_windows()
+    }
+
+    fn check_windows(&self) -> Result<(), (&'static str, &'static str)> {
+        let windows = &self.features.windows;
+        if windows.is_empty() {
+            return Ok(());
+        }
+        if windows.len() != self.layers {
+            return Err(("layer_types", "one entry for each layer"));
+        }
+        let mut sizes = windows.iter().flatten();
+        let (Some(&size), rest) = (sizes.next(), sizes) else {
+            return Err(("windows", "empty where no layer has a window"));
+        };
+        if size == 0 || !rest.clone().all(|other| *other == size) {
+            return Err((
+                "sliding_window",
+                "one positive size for all layers that have one",
+            ));
+        }
+        match self.features.architecture {
+            Architecture::Llama => Err(("sliding_window", "null in Llama")),
+            Architecture::Mistral | Architecture::Phi3 if windows.contains(&None) => Err((
+                "layer_types",
+                "the same kind in all layers of Mistral and Phi-3",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Checks a configuration made in code by the rules of [`Config::from_hf`].
@@ -262,40 +398,6 @@ impl Config {
             field,
             value: format!("{self:?}"),
             expected,
-        })
-    }
-
-    /// The same shape as a Hugging Face `config.json`, naming `dtype` (`float32`, `bfloat16`).
-    #[must_use]
-    pub fn to_hf(&self, dtype: &str) -> Value {
-        let eos = match self.eos.as_slice() {
-            [] => Value::Null,
-            [one] => (*one).into(),
-            many => many.into(),
-        };
-        serde_json::json!({
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_size": self.hidden,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "intermediate_size": self.mlp,
-            "vocab_size": self.vocab,
-            "max_position_embeddings": self.context,
-            "rope_theta": self.rope_theta,
-            "rms_norm_eps": self.norm_eps,
-            "tie_word_embeddings": self.tie_embeddings,
-            "bos_token_id": self.bos,
-            "eos_token_id": eos,
-            "hidden_act": "silu",
-            "attention_bias": false,
-            "attention_dropout": 0.0,
-            "mlp_bias": false,
-            "initializer_range": 0.02,
-            "use_cache": true,
-            "torch_dtype": dtype,
         })
     }
 
@@ -317,6 +419,12 @@ impl Config {
         self.q_width() + 2 * self.kv_width()
     }
 
+    /// Whether queries, keys and values are one linear, and gate and up another (Phi-3).
+    #[must_use]
+    pub fn is_fused(&self) -> bool {
+        self.features.architecture == Architecture::Phi3
+    }
+
     /// The sizes that two parts must agree on to work together, for error messages.
     #[must_use]
     pub fn shape(&self) -> String {
@@ -330,100 +438,5 @@ impl Config {
             self.mlp,
             self.vocab
         )
-    }
-}
-
-/// A JSON object with the path that errors name.
-struct File<'a> {
-    json: &'a Value,
-    path: PathBuf,
-}
-
-impl File<'_> {
-    fn present(&self, field: &str) -> Option<&Value> {
-        self.json.get(field).filter(|v| !v.is_null())
-    }
-
-    fn unsupported(&self, field: &str, supported: &str) -> Error {
-        Error::Unsupported {
-            path: self.path.clone(),
-            field: field.to_owned(),
-            value: self
-                .json
-                .get(field)
-                .map_or_else(|| "missing".to_owned(), Value::to_string),
-            supported: supported.to_owned(),
-        }
-    }
-
-    fn missing(&self, field: &str) -> Error {
-        Error::MissingField {
-            path: self.path.clone(),
-            field: field.to_owned(),
-        }
-    }
-
-    fn only(&self, field: &str, value: &str) -> Result<(), Error> {
-        match self.present(field) {
-            None => Err(self.missing(field)),
-            Some(found) if found.as_str() == Some(value) => Ok(()),
-            Some(_) => Err(self.unsupported(field, &format!("\"{value}\""))),
-        }
-    }
-
-    fn size(&self, field: &str) -> Result<usize, Error> {
-        let value = self.present(field).ok_or_else(|| self.missing(field))?;
-        value
-            .as_u64()
-            .and_then(|v| usize::try_from(v).ok())
-            .ok_or_else(|| self.unsupported(field, "a whole number"))
-    }
-
-    fn size_or(&self, field: &str, default: usize) -> Result<usize, Error> {
-        if self.present(field).is_some() {
-            self.size(field)
-        } else {
-            Ok(default)
-        }
-    }
-
-    fn number(&self, field: &str, default: f32) -> Result<f32, Error> {
-        match self.present(field) {
-            None => Ok(default),
-            Some(v) => v
-                .as_f64()
-                .map(|v| v as f32)
-                .ok_or_else(|| self.unsupported(field, "a number")),
-        }
-    }
-
-    /// Older files have `rope_theta` and `rope_scaling`, newer ones `rope_parameters`.
-    fn rope_theta(&self) -> Result<f32, Error> {
-        for field in ["rope_scaling", "rope_parameters"] {
-            let Some(rope) = self.present(field) else {
-                continue;
-            };
-            let kind = rope.get("rope_type").or_else(|| rope.get("type"));
-            if kind.and_then(Value::as_str) != Some("default") {
-                return Err(self.unsupported(field, "null or type \"default\""));
-            }
-            if let Some(theta) = rope.get("rope_theta").and_then(Value::as_f64) {
-                return Ok(theta as f32);
-            }
-        }
-        self.number("rope_theta", 10_000.0)
-    }
-
-    fn tokens(&self, field: &str) -> Result<Vec<u32>, Error> {
-        let Some(value) = self.present(field) else {
-            return Ok(Vec::new());
-        };
-        let list = value
-            .as_array()
-            .map_or_else(|| vec![value], |list| list.iter().collect());
-        list.into_iter()
-            .map(|v| v.as_u64().and_then(|v| u32::try_from(v).ok()))
-            .collect::<Option<Vec<u32>>>()
-            .ok_or_else(|| self.unsupported(field, "a token or a list of tokens"))
     }
 }
