@@ -57,6 +57,14 @@ def main():
         scratch = pathlib.Path(scratch)
         script("golden_model.py", MODEL, scratch / "model.json")
         compare("tinystories-656k.json", FIXTURES / "tinystories-656k.json", scratch / "model.json")
+        script("golden_configs.py", scratch / "configs.json")
+        compare("configs.json", FIXTURES / "configs.json", scratch / "configs.json")
+        copy = scratch / "architectures"
+        shutil.copytree(FIXTURES / "architectures", copy)
+        script("golden_architectures.py", copy)
+        for folder in sorted(copy.iterdir()):
+            committed = FIXTURES / "architectures" / folder.name / "reference.json"
+            compare(folder.name, committed, folder / "reference.json")
         for adapter in ("adapter-ours", "adapter-peft"):
             copy = scratch / adapter
             shutil.copytree(FIXTURES / adapter, copy)
