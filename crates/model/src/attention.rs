@@ -22,6 +22,17 @@ pub struct Tiles {
     scores: Buffer,
 }
 
+/// What happens to a layer's products of queries and keys before the softmax.
+pub(crate) fn score_rule(c: &Config, layer: usize) -> Scores {
+    let f = &c.features;
+    let plain = Scores::plain(c.head_dim);
+    Scores {
+        scale: f.attention_scale.unwrap_or(plain.scale),
+        softcap: f.attention_softcap.unwrap_or(plain.softcap),
+        window: f.window(layer).unwrap_or(plain.window),
+    }
+}
+
 impl Sequence<'_> {
     fn rows(&self) -> usize {
         self.qkv.len() / self.c.qkv_width()
@@ -47,7 +58,7 @@ impl Sequence<'_> {
                     value_stride: stride,
                     visible: 1,
                     grow: 1,
-                    scores: Scores::plain(hd),
+                    scores: score_rule(c, self.layer),
                 };
                 let out = &mut attended[head * hd..];
                 self.isa
@@ -84,7 +95,7 @@ impl Sequence<'_> {
                     head_dim: hd,
                     keys,
                     values,
-                    scores: Scores::plain(hd),
+                    scores: score_rule(c, self.layer),
                 };
                 let d_out = &d_attended[head * hd..];
                 self.isa

@@ -1,9 +1,11 @@
 //! The weights of a base model, in the form that an arithmetic mode multiplies with.
 
+use openledger_kernels::rope::{Yarn, frequencies, scale_linear, scale_llama3};
 use openledger_kernels::{Format, RopeTable};
 use rand_chacha::ChaCha12Rng;
 
 use crate::arithmetic::{Arithmetic, Exact, Fast};
+use crate::config::RopeScaling;
 use crate::random;
 use crate::{Config, Error};
 
@@ -20,53 +22,103 @@ pub struct Base<A: Arithmetic = Exact> {
     embedding: Option<A::Matrix>,
     /// Output projection `[vocab, hidden]`; also the embedding of a tied model.
     head: A::Matrix,
-    final_norm: Vec<f32>,
-    pub(crate) rope: RopeTable,
+    final_norm: Norm,
+    rope: RopeTable,
+    /// Rotation of layers with a window, where it is another one.
+    window_rope: Option<RopeTable>,
     format: A::Format,
 }
 
 /// One block's weights; linears that share an input are one matrix.
 #[derive(Clone, Debug)]
 pub(crate) struct Block<A: Arithmetic> {
-    pub(crate) norm1: Vec<f32>,
+    pub(crate) norm1: Norm,
     /// Query, key and value rows, `[q_width + 2 kv_width, hidden]`.
     pub(crate) qkv: A::Matrix,
+    /// Their biases, if the family has them.
+    pub(crate) qkv_bias: Option<Vec<f32>>,
+    /// Norms of query heads and of key heads, `[head_dim]` each.
+    pub(crate) head_norms: Option<[Norm; 2]>,
     pub(crate) o: A::Matrix,
-    pub(crate) norm2: Vec<f32>,
+    /// Norm between the output projection and the residual stream.
+    pub(crate) post1: Option<Norm>,
+    pub(crate) norm2: Norm,
     /// Gate, then up, `[2 mlp, hidden]`.
     pub(crate) gate_up: A::Matrix,
     pub(crate) down: A::Matrix,
+    /// Norm between the down projection and the residual stream.
+    pub(crate) post2: Option<Norm>,
 }
 
-/// Offsets of one block's tensors in the flat vector.
+/// Weights of a norm.
+#[derive(Clone, Debug)]
+pub(crate) struct Norm {
+    /// As in files and flat vectors.
+    stored: Vec<f32>,
+    /// Factors on the normalised row: the stored ones, or, in Gemma, one more than those.
+    pub(crate) factors: Vec<f32>,
+}
+
+impl Norm {
+    fn new(c: &Config, stored: &[f32]) -> Self {
+        let mut norm = Self {
+            stored: stored.to_vec(),
+            factors: stored.to_vec(),
+        };
+        norm.assign(c, stored);
+        norm
+    }
+
+    fn assign(&mut self, c: &Config, stored: &[f32]) {
+        self.stored.copy_from_slice(stored);
+        self.factors.copy_from_slice(stored);
+        if c.features.architecture.is_gemma() {
+            self.factors.iter_mut().for_each(|factor| *factor += 1.0);
+        }
+    }
+}
+
+/// Offsets of one block's tensors in the flat vector, in the order of the fields; those that the
+/// model does not have are empty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockAt {
     pub(crate) norm1: usize,
     pub(crate) qkv: usize,
+    pub(crate) qkv_bias: usize,
+    pub(crate) q_norm: usize,
+    pub(crate) k_norm: usize,
     pub(crate) o: usize,
+    pub(crate) post1: usize,
     pub(crate) norm2: usize,
     pub(crate) gate_up: usize,
     pub(crate) down: usize,
+    pub(crate) post2: usize,
     pub(crate) end: usize,
 }
 
 impl BlockAt {
     pub(crate) fn new(c: &Config, layer: usize) -> Self {
+        let f = &c.features;
         let at = |start: usize| {
-            let norm1 = start;
-            let qkv = norm1 + c.hidden;
-            let o = qkv + c.qkv_width() * c.hidden;
-            let norm2 = o + c.hidden * c.q_width();
-            let gate_up = norm2 + c.hidden;
-            let down = gate_up + 2 * c.mlp * c.hidden;
+            let mut end = start;
+            let mut take = |size: usize, present: bool| {
+                let at = end;
+                end += if present { size } else { 0 };
+                at
+            };
             Self {
-                norm1,
-                qkv,
-                o,
-                norm2,
-                gate_up,
-                down,
-                end: down + c.hidden * c.mlp,
+                norm1: take(c.hidden, true),
+                qkv: take(c.qkv_width() * c.hidden, true),
+                qkv_bias: take(c.qkv_width(), f.qkv_bias),
+                q_norm: take(c.head_dim, f.qk_norm),
+                k_norm: take(c.head_dim, f.qk_norm),
+                o: take(c.hidden * c.q_width(), true),
+                post1: take(c.hidden, f.post_norms),
+                norm2: take(c.hidden, true),
+                gate_up: take(2 * c.mlp * c.hidden, true),
+                down: take(c.hidden * c.mlp, true),
+                post2: take(c.hidden, f.post_norms),
+                end,
             }
         };
         let size = at(0).end;
@@ -98,19 +150,46 @@ pub(crate) fn layout(c: &Config) -> Vec<Slot> {
         end += size;
     };
     push("model.embed_tokens.weight".into(), vec![c.vocab, c.hidden]);
+    let (f, fused) = (&c.features, c.is_fused());
+    let (hidden, q, kv) = (c.hidden, c.q_width(), c.kv_width());
     for layer in 0..c.layers {
-        let mut block = |name: &str, shape: Vec<usize>| {
-            push(format!("model.layers.{layer}.{name}.weight"), shape);
+        let mut block = |name: &str, shape: &[usize]| {
+            push(format!("model.layers.{layer}.{name}"), shape.to_vec());
         };
-        block("input_layernorm", vec![c.hidden]);
-        block("self_attn.q_proj", vec![c.q_width(), c.hidden]);
-        block("self_attn.k_proj", vec![c.kv_width(), c.hidden]);
-        block("self_attn.v_proj", vec![c.kv_width(), c.hidden]);
-        block("self_attn.o_proj", vec![c.hidden, c.q_width()]);
-        block("post_attention_layernorm", vec![c.hidden]);
-        block("mlp.gate_proj", vec![c.mlp, c.hidden]);
-        block("mlp.up_proj", vec![c.mlp, c.hidden]);
-        block("mlp.down_proj", vec![c.hidden, c.mlp]);
+        block("input_layernorm.weight", &[hidden]);
+        let heads = [("q", q), ("k", kv), ("v", kv)];
+        if fused {
+            block("self_attn.qkv_proj.weight", &[c.qkv_width(), hidden]);
+        } else {
+            for (name, width) in heads {
+                block(&format!("self_attn.{name}_proj.weight"), &[width, hidden]);
+            }
+        }
+        if f.qkv_bias {
+            for (name, width) in heads {
+                block(&format!("self_attn.{name}_proj.bias"), &[width]);
+            }
+        }
+        if f.qk_norm {
+            block("self_attn.q_norm.weight", &[c.head_dim]);
+            block("self_attn.k_norm.weight", &[c.head_dim]);
+        }
+        block("self_attn.o_proj.weight", &[hidden, q]);
+        // What Llama calls "post attention" stands before the gated unit.
+        block("post_attention_layernorm.weight", &[hidden]);
+        if f.post_norms {
+            block("pre_feedforward_layernorm.weight", &[hidden]);
+        }
+        if fused {
+            block("mlp.gate_up_proj.weight", &[2 * c.mlp, hidden]);
+        } else {
+            block("mlp.gate_proj.weight", &[c.mlp, hidden]);
+            block("mlp.up_proj.weight", &[c.mlp, hidden]);
+        }
+        block("mlp.down_proj.weight", &[hidden, c.mlp]);
+        if f.post_norms {
+            block("post_feedforward_layernorm.weight", &[hidden]);
+        }
     }
     push("model.norm.weight".into(), vec![c.hidden]);
     if !c.tie_embeddings {
@@ -157,6 +236,53 @@ impl<T: Tensors> Reader<'_, T> {
         }
         Ok(&self.rows)
     }
+
+    fn post_norm(&mut self, c: &Config) -> Result<Option<Norm>, Error> {
+        if !c.features.post_norms {
+            return Ok(None);
+        }
+        Ok(Some(Norm::new(c, self.next(1)?)))
+    }
+}
+
+/// Rotation of layers without a window, and of the others unless they have their own.
+fn rope_table(c: &Config) -> RopeTable {
+    let (dim, theta) = (c.head_dim, c.rope_theta);
+    let mut all = frequencies(dim, theta);
+    let mut factor = 1.0;
+    match c.features.rope_scaling {
+        RopeScaling::None => {}
+        RopeScaling::Linear { factor } => scale_linear(&mut all, factor),
+        RopeScaling::Llama3 {
+            factor,
+            low,
+            high,
+            original_context,
+        } => scale_llama3(&mut all, factor, low, high, original_context),
+        RopeScaling::Yarn {
+            factor: divisor,
+            beta_fast,
+            beta_slow,
+            original_context,
+            attention_factor,
+        } => {
+            let yarn = Yarn {
+                factor: divisor,
+                beta_fast,
+                beta_slow,
+                original_context,
+            };
+            all = yarn.frequencies(dim, theta);
+            factor = attention_factor.unwrap_or_else(|| yarn.attention_factor());
+        }
+    }
+    RopeTable::from_frequencies(c.context, &all, factor)
+}
+
+fn window_rope_table(c: &Config) -> Option<RopeTable> {
+    let theta = c.features.window_rope_theta?;
+    let used = c.features.windows.iter().any(Option::is_some);
+    used.then(|| RopeTable::new(c.context, c.head_dim, theta))
 }
 
 impl<A: Arithmetic> Base<A> {
@@ -182,23 +308,38 @@ impl<A: Arithmetic> Base<A> {
         } else {
             (Some(A::table(outer, first, vocab, hidden)), None)
         };
+        let (qkv, gate_up) = if c.is_fused() { (1, 1) } else { (3, 2) };
         let mut blocks = Vec::with_capacity(c.layers);
         for _ in 0..c.layers {
+            let norm1 = Norm::new(c, reader.next(1)?);
             blocks.push(Block {
-                norm1: reader.next(1)?.to_vec(),
-                qkv: A::matrix(format, reader.next(3)?, c.qkv_width(), hidden),
+                norm1,
+                qkv: A::matrix(format, reader.next(qkv)?, c.qkv_width(), hidden),
+                qkv_bias: if c.features.qkv_bias {
+                    Some(reader.next(3)?.to_vec())
+                } else {
+                    None
+                },
+                head_norms: if c.features.qk_norm {
+                    let query = Norm::new(c, reader.next(1)?);
+                    Some([query, Norm::new(c, reader.next(1)?)])
+                } else {
+                    None
+                },
                 o: A::matrix(format, reader.next(1)?, hidden, c.q_width()),
-                norm2: reader.next(1)?.to_vec(),
-                gate_up: A::matrix(format, reader.next(2)?, 2 * c.mlp, hidden),
+                post1: reader.post_norm(c)?,
+                norm2: Norm::new(c, reader.next(1)?),
+                gate_up: A::matrix(format, reader.next(gate_up)?, 2 * c.mlp, hidden),
                 down: A::matrix(format, reader.next(1)?, hidden, c.mlp),
+                post2: reader.post_norm(c)?,
             });
         }
-        let final_norm = reader.next(1)?.to_vec();
+        let final_norm = Norm::new(c, reader.next(1)?);
         let head = match tied {
             Some(head) => head,
             None => A::matrix(outer, reader.next(1)?, vocab, hidden),
         };
-        let rope = RopeTable::new(c.context, c.head_dim, c.rope_theta);
+        let (rope, window_rope) = (rope_table(c), window_rope_table(c));
         Ok(Self {
             config,
             blocks,
@@ -206,6 +347,7 @@ impl<A: Arithmetic> Base<A> {
             head,
             final_norm,
             rope,
+            window_rope,
             format,
         })
     }
@@ -247,8 +389,12 @@ impl<A: Arithmetic> Base<A> {
             .flat_map(|b| [&b.qkv, &b.o, &b.gate_up, &b.down])
             .chain([&self.head])
             .chain(&self.embedding);
-        let norms = (2 * self.config.layers + 1) * self.config.hidden * size_of::<f32>();
-        matrices.map(A::bytes).sum::<usize>() + norms
+        let shape = |(_, _, shape): &Slot| match shape.as_slice() {
+            [width] => *width,
+            _ => 0,
+        };
+        let vectors: usize = self.layout().iter().map(shape).sum();
+        matrices.map(A::bytes).sum::<usize>() + vectors * size_of::<f32>()
     }
 
     /// All weights as they are stored, in the order of [`Base::layout`].
@@ -265,14 +411,24 @@ impl<A: Arithmetic> Base<A> {
         };
         matrix(&mut flat, self.embedding.as_ref().unwrap_or(&self.head));
         for block in &self.blocks {
-            flat.extend_from_slice(&block.norm1);
+            flat.extend_from_slice(&block.norm1.stored);
             matrix(&mut flat, &block.qkv);
+            flat.extend(block.qkv_bias.iter().flatten());
+            for norm in block.head_norms.iter().flatten() {
+                flat.extend_from_slice(&norm.stored);
+            }
             matrix(&mut flat, &block.o);
-            flat.extend_from_slice(&block.norm2);
+            if let Some(norm) = &block.post1 {
+                flat.extend_from_slice(&norm.stored);
+            }
+            flat.extend_from_slice(&block.norm2.stored);
             matrix(&mut flat, &block.gate_up);
             matrix(&mut flat, &block.down);
+            if let Some(norm) = &block.post2 {
+                flat.extend_from_slice(&norm.stored);
+            }
         }
-        flat.extend_from_slice(&self.final_norm);
+        flat.extend_from_slice(&self.final_norm.stored);
         if self.embedding.is_some() {
             matrix(&mut flat, &self.head);
         }
@@ -290,15 +446,28 @@ impl<A: Arithmetic> Base<A> {
         A::refill(self.embedding.as_mut().unwrap_or(&mut self.head), table);
         for (layer, block) in self.blocks.iter_mut().enumerate() {
             let at = BlockAt::new(c, layer);
-            block.norm1.copy_from_slice(&params[at.norm1..at.qkv]);
-            A::refill(&mut block.qkv, &params[at.qkv..at.o]);
-            A::refill(&mut block.o, &params[at.o..at.norm2]);
-            block.norm2.copy_from_slice(&params[at.norm2..at.gate_up]);
+            block.norm1.assign(c, &params[at.norm1..at.qkv]);
+            A::refill(&mut block.qkv, &params[at.qkv..at.qkv_bias]);
+            if let Some(bias) = &mut block.qkv_bias {
+                bias.copy_from_slice(&params[at.qkv_bias..at.q_norm]);
+            }
+            if let Some([query, key]) = &mut block.head_norms {
+                query.assign(c, &params[at.q_norm..at.k_norm]);
+                key.assign(c, &params[at.k_norm..at.o]);
+            }
+            A::refill(&mut block.o, &params[at.o..at.post1]);
+            if let Some(norm) = &mut block.post1 {
+                norm.assign(c, &params[at.post1..at.norm2]);
+            }
+            block.norm2.assign(c, &params[at.norm2..at.gate_up]);
             A::refill(&mut block.gate_up, &params[at.gate_up..at.down]);
-            A::refill(&mut block.down, &params[at.down..at.end]);
+            A::refill(&mut block.down, &params[at.down..at.post2]);
+            if let Some(norm) = &mut block.post2 {
+                norm.assign(c, &params[at.post2..at.end]);
+            }
         }
         let at = final_norm_at(c);
-        self.final_norm.copy_from_slice(&params[at..at + c.hidden]);
+        self.final_norm.assign(c, &params[at..at + c.hidden]);
         if self.embedding.is_some() {
             A::refill(&mut self.head, &params[at + c.hidden..]);
         }
@@ -325,11 +494,22 @@ impl<A: Arithmetic> Base<A> {
         let table = self.embedding.as_ref().unwrap_or(&self.head);
         for (token, row) in tokens.iter().zip(out.chunks_exact_mut(self.config.hidden)) {
             A::row(table, *token as usize, row);
+            if let Some(scale) = self.config.features.embedding_scale {
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
         }
     }
 
     pub(crate) fn final_norm(&self) -> &[f32] {
-        &self.final_norm
+        &self.final_norm.factors
+    }
+
+    /// Rotation of a layer's queries and keys.
+    pub(crate) fn rope(&self, layer: usize) -> &RopeTable {
+        match &self.window_rope {
+            Some(table) if self.config.features.window(layer).is_some() => table,
+            _ => &self.rope,
+        }
     }
 }
 
@@ -344,7 +524,7 @@ impl Base {
 
     /// Random weights for pre-training: normal with deviation 0.02, divided by
     /// `sqrt(2 layers)` for the two projections that write to the residual stream (Radford et
-    /// al. 2019, section 2.3); norms are one. The same seed gives the same bits everywhere.
+    /// al. 2019, section 2.3); norms multiply by one and biases are zero. The same seed gives the same bits everywhere.
     ///
     /// # Panics
     /// When the configuration does not pass [`Config::validate`].
@@ -359,6 +539,7 @@ impl Base {
 
     /// The same model for fast arithmetic.
     #[must_use]
+    #[allow(clippy::missing_panics_doc, reason = "a valid model has valid weights")]
     pub fn to_fast(&self, format: Format) -> Base<Fast> {
         match Base::from_flat(self.config.clone(), &self.params(), format) {
             Ok(base) => base,
@@ -375,8 +556,11 @@ pub fn random_params(config: &Config, seed: u64) -> Vec<f32> {
     let residual = 0.02 / (2.0 * config.layers as f64).sqrt();
     for (name, offset, shape) in layout(config) {
         let tensor = &mut params[offset..offset + shape.iter().product::<usize>()];
-        if shape.len() == 1 {
-            tensor.fill(1.0);
+        if name.ends_with(".bias") {
+            tensor.fill(0.0);
+        } else if shape.len() == 1 {
+            let gemma = config.features.architecture.is_gemma();
+            tensor.fill(if gemma { 0.0 } else { 1.0 });
         } else if name.contains("o_proj") || name.contains("down_proj") {
             random::normal(&mut rng, residual, tensor);
         } else {

@@ -1,15 +1,17 @@
 //! One decoder block: norm, attention, norm, gated linear unit, each added to the residual.
 //!
 //! The residual stream is the start of the output projections' chains: `x + W y` is one chain of
-//! fused multiply-adds that begins at `x`, and an adapter's product continues it.
+//! fused multiply-adds that begins at `x`, and an adapter's product continues it. Where the family
+//! has a norm before the residual sum (Gemma), the chain begins at zero and the sum comes after it.
 
 use std::ops::Range;
 
 use openledger_kernels::{Buffer, Isa, Store};
 use rayon::prelude::*;
 
+use crate::Config;
 use crate::arithmetic::Arithmetic;
-use crate::base::Base;
+use crate::base::{Base, Norm};
 use crate::lora::{Adapter, Group};
 use crate::workspace::{Activations, Scratch};
 
@@ -114,8 +116,33 @@ impl Rows<'_> {
         }
     }
 
+    /// `output = input + x W^T` with adapters; with a norm of its own (and buffers for its input
+    /// and factors) the product is normed before it is added.
+    #[allow(clippy::too_many_arguments, reason = "one half of a block")]
+    fn residual<A: Arithmetic>(
+        &self,
+        at: (usize, Group),
+        x: &[f32],
+        matrix: &A::Matrix,
+        input: &[f32],
+        output: &mut [f32],
+        inner: &mut Buffer,
+        post: Option<(&Norm, &mut Buffer, &mut Buffer)>,
+        eps: f32,
+    ) {
+        let Some((norm, branch, inverse)) = post else {
+            output.copy_from_slice(input);
+            return self.linear::<A>(at, x, matrix, output, Store::Accumulate, inner);
+        };
+        self.linear::<A>(at, x, matrix, branch, Store::Overwrite, inner);
+        self.isa
+            .rms_norm(branch, &norm.factors, eps, output, inverse);
+        self.isa.add(output, input);
+    }
+
     /// Runs block `layer` from `input [count, hidden]` to `output`; `attend` turns the raw `qkv`
     /// rows (to be rotated in place) into the attended rows.
+    #[allow(clippy::too_many_arguments, reason = "one block's tensors")]
     pub(crate) fn forward<A: Arithmetic>(
         &self,
         base: &Base<A>,
@@ -131,43 +158,81 @@ impl Rows<'_> {
         scratch.resize(c, self.count);
         let Activations {
             inverse1,
+            raw,
+            head_inverse,
             qkv,
             attended,
+            branch1,
+            post_inverse1,
             middle,
             inverse2,
             gate_up,
+            branch2,
+            post_inverse2,
             inner: [inner_qkv, inner_o, inner_gate_up, inner_down],
         } = acts;
         let Scratch { norm, gated } = scratch;
+        let eps = c.norm_eps;
 
-        isa.rms_norm(input, &block.norm1, c.norm_eps, norm, inverse1);
+        isa.rms_norm(input, &block.norm1.factors, eps, norm, inverse1);
+        let store = match &block.qkv_bias {
+            None => Store::Overwrite,
+            Some(bias) => {
+                isa.fill_rows(qkv, bias);
+                Store::Accumulate
+            }
+        };
         let at = (layer, Group::Attention);
-        self.linear::<A>(at, norm, &block.qkv, qkv, Store::Overwrite, inner_qkv);
+        self.linear::<A>(at, norm, &block.qkv, qkv, store, inner_qkv);
+        if let Some(norms) = &block.head_norms {
+            normalise_heads(isa, c, norms, qkv, raw, head_inverse);
+        }
         attend(qkv, attended);
-        middle.copy_from_slice(input);
         let at = (layer, Group::Output);
-        self.linear::<A>(at, attended, &block.o, middle, Store::Accumulate, inner_o);
+        let post = block
+            .post1
+            .as_ref()
+            .map(|norm| (norm, branch1, post_inverse1));
+        self.residual::<A>(at, attended, &block.o, input, middle, inner_o, post, eps);
 
-        isa.rms_norm(middle, &block.norm2, c.norm_eps, norm, inverse2);
-        let at = (layer, Group::Gated);
-        self.linear::<A>(
-            at,
-            norm,
-            &block.gate_up,
-            gate_up,
-            Store::Overwrite,
-            inner_gate_up,
-        );
-        isa.silu_gate(gate_up, c.mlp, gated);
-        output.copy_from_slice(middle);
+        isa.rms_norm(middle, &block.norm2.factors, eps, norm, inverse2);
+        let (at, over) = ((layer, Group::Gated), Store::Overwrite);
+        self.linear::<A>(at, norm, &block.gate_up, gate_up, over, inner_gate_up);
+        isa.gate(c.features.activation.into(), gate_up, c.mlp, gated);
         let at = (layer, Group::Down);
-        self.linear::<A>(
+        let post = block
+            .post2
+            .as_ref()
+            .map(|norm| (norm, branch2, post_inverse2));
+        self.residual::<A>(
             at,
             gated,
             &block.down,
+            middle,
             output,
-            Store::Accumulate,
             inner_down,
+            post,
+            eps,
         );
     }
+}
+
+/// Norms the query heads and the key heads of `qkv` in place, keeping them in `raw` as they were.
+fn normalise_heads(
+    isa: Isa,
+    c: &Config,
+    [query, key]: &[Norm; 2],
+    qkv: &mut [f32],
+    raw: &mut [f32],
+    [query_inverse, key_inverse]: &mut [Buffer; 2],
+) {
+    let (stride, width, q) = (c.qkv_width(), c.q_width() + c.kv_width(), c.q_width());
+    let rows = qkv.len() / stride;
+    for (row, kept) in qkv.chunks_exact(stride).zip(raw.chunks_exact_mut(width)) {
+        kept.copy_from_slice(&row[..width]);
+    }
+    let (w, inverse) = (&query.factors, query_inverse);
+    isa.rms_norm_heads(qkv, stride, rows, c.heads, w, c.norm_eps, inverse);
+    let (w, inverse, keys) = (&key.factors, key_inverse, &mut qkv[q..]);
+    isa.rms_norm_heads(keys, stride, rows, c.kv_heads, w, c.norm_eps, inverse);
 }

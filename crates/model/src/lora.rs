@@ -28,10 +28,15 @@ pub enum Target {
     Up,
     /// Down projection.
     Down,
+    /// Queries, keys and values, where they are one linear (Phi-3).
+    Qkv,
+    /// Gate and up, where they are one linear (Phi-3).
+    #[serde(rename = "gate_up")]
+    GateUp,
 }
 
 impl Target {
-    /// All linears of a block, in layout order.
+    /// The linears of a block, in layout order, in all families but Phi-3; see [`Target::of`].
     pub const ALL: [Self; 7] = [
         Self::Q,
         Self::K,
@@ -42,7 +47,17 @@ impl Target {
         Self::Down,
     ];
 
-    /// Module name in the Hugging Face Llama code, as in PEFT's `target_modules`.
+    /// All linears of a block of this model, in layout order.
+    #[must_use]
+    pub fn of(config: &Config) -> &'static [Self] {
+        if config.is_fused() {
+            &[Self::Qkv, Self::O, Self::GateUp, Self::Down]
+        } else {
+            &Self::ALL
+        }
+    }
+
+    /// Module name in the Hugging Face code, as in PEFT's `target_modules`.
     #[must_use]
     pub fn module(self) -> &'static str {
         match self {
@@ -53,6 +68,8 @@ impl Target {
             Self::Gate => "gate_proj",
             Self::Up => "up_proj",
             Self::Down => "down_proj",
+            Self::Qkv => "qkv_proj",
+            Self::GateUp => "gate_up_proj",
         }
     }
 
@@ -60,8 +77,10 @@ impl Target {
     #[must_use]
     pub fn path(self) -> String {
         match self {
-            Self::Q | Self::K | Self::V | Self::O => format!("self_attn.{}", self.module()),
-            Self::Gate | Self::Up | Self::Down => format!("mlp.{}", self.module()),
+            Self::Q | Self::K | Self::V | Self::O | Self::Qkv => {
+                format!("self_attn.{}", self.module())
+            }
+            Self::Gate | Self::Up | Self::Down | Self::GateUp => format!("mlp.{}", self.module()),
         }
     }
 
@@ -74,6 +93,8 @@ impl Target {
             Self::O => (c.q_width(), c.hidden),
             Self::Gate | Self::Up => (c.hidden, c.mlp),
             Self::Down => (c.mlp, c.hidden),
+            Self::Qkv => (c.hidden, c.qkv_width()),
+            Self::GateUp => (c.hidden, 2 * c.mlp),
         }
     }
 }
@@ -134,10 +155,12 @@ pub(crate) enum Group {
 impl Group {
     pub(crate) const ALL: [Self; 4] = [Self::Attention, Self::Output, Self::Gated, Self::Down];
 
-    fn members(self) -> &'static [Target] {
+    fn members(self, base: &Config) -> &'static [Target] {
         match self {
+            Self::Attention if base.is_fused() => &[Target::Qkv],
             Self::Attention => &[Target::Q, Target::K, Target::V],
             Self::Output => &[Target::O],
+            Self::Gated if base.is_fused() => &[Target::GateUp],
             Self::Gated => &[Target::Gate, Target::Up],
             Self::Down => &[Target::Down],
         }
@@ -179,7 +202,7 @@ impl BlockLayout {
             let mut input = 0;
             let mut column = 0;
             let mut members = Vec::new();
-            for &target in group.members() {
+            for &target in group.members(base) {
                 let output;
                 (input, output) = target.widths(base);
                 if config.targets.contains(&target) {
@@ -261,6 +284,18 @@ impl Adapter {
         config.check()?;
         config.targets.sort_unstable();
         config.targets.dedup();
+        let known = Target::of(base);
+        if let Some(other) = config.targets.iter().find(|t| !known.contains(t)) {
+            return Err(Error::Setting {
+                field: "targets",
+                value: other.module().to_owned(),
+                expected: if base.is_fused() {
+                    "qkv_proj, o_proj, gate_up_proj, down_proj in this model"
+                } else {
+                    "q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj in this model"
+                },
+            });
+        }
         let layout = BlockLayout::new(base, &config);
         let params = vec![0.0; base.layers * layout.size];
         let base = base.clone();
@@ -333,7 +368,8 @@ impl Adapter {
             && a.hidden == base.hidden
             && a.q_width() == base.q_width()
             && a.kv_width() == base.kv_width()
-            && a.mlp == base.mlp;
+            && a.mlp == base.mlp
+            && a.is_fused() == base.is_fused();
         if same {
             Ok(())
         } else {

@@ -47,8 +47,9 @@ impl Adapter {
         let file = tensors::parse(&path, &bytes)?;
         // Which linears carry an adapter is what the file holds: `target_modules` may be a
         // pattern. A linear that only some blocks adapt shows as a missing tensor below.
-        config.targets = Target::ALL
-            .into_iter()
+        config.targets = Target::of(base)
+            .iter()
+            .copied()
             .filter(|target| {
                 let part = format!(".{}.lora_", target.path());
                 file.names().iter().any(|name| name.contains(&part))

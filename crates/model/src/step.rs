@@ -1,8 +1,9 @@
 //! New tokens of many sequences through the model at once, each with its own adapter.
 
-use openledger_kernels::{AttentionForward, Buffer, Isa, Scores, Store};
+use openledger_kernels::{AttentionForward, Buffer, Isa, Store};
 
 use crate::arithmetic::Arithmetic;
+use crate::attention;
 use crate::block::{self, Rows, Segment};
 use crate::train::check_tokens;
 use crate::workspace::{Activations, Workspace};
@@ -211,7 +212,7 @@ fn attend<A: Arithmetic>(
             stride,
             rows,
             c.heads + c.kv_heads,
-            &base.rope,
+            base.rope(layer),
             held,
             false,
         );
@@ -229,7 +230,7 @@ fn attend<A: Arithmetic>(
                 value_stride,
                 visible: held + 1,
                 grow: 0,
-                scores: Scores::plain(hd),
+                scores: attention::score_rule(c, layer),
             };
             if rows == 1 {
                 // The heads of a group see the same positions: one product serves them all.
@@ -290,6 +291,9 @@ fn project<A: Arithmetic>(
     let logits = ws.head.logits.first(total * c.vocab);
     let over = Store::Overwrite;
     block::project::<A>(isa, threads, total, hidden, base.head(), logits, over);
+    if let Some(cap) = c.features.logit_softcap {
+        isa.soft_cap(logits, cap, &mut []);
+    }
     let mut done = 0;
     counts
         .iter()

@@ -4,16 +4,18 @@
 //! that products are tall, while positions, attention and losses stay those of each example. In
 //! a product every row is its own chains, so an example has the same bits alone and in a pack.
 
+mod backward;
+
 use std::ops::Range;
 
 use openledger_kernels::{Buffer, Isa, Lhs, Rhs, Store};
 
 use crate::arithmetic::Arithmetic;
 use crate::attention::{self, Sequence};
-use crate::base::{self, Base, BlockAt};
+use crate::base::{self, Base};
 use crate::block::{Rows, Segment};
-use crate::lora::{Adapter, Group};
-use crate::workspace::{Activations, Back, Scratch, Workspace};
+use crate::lora::Adapter;
+use crate::workspace::{Activations, Workspace};
 use crate::{Config, Error};
 
 /// Floats of logits held at once; bounds memory, leaves the bits alone.
@@ -347,7 +349,7 @@ fn attend<A: Arithmetic>(
     let c = &base.config;
     for Member { rows, .. } in members {
         let qkv = &mut qkv[rows.start * c.qkv_width()..rows.end * c.qkv_width()];
-        rotate(base, isa, qkv, rows.len(), false);
+        rotate(base, isa, layer, qkv, rows.len(), false);
         let out = &mut attended[rows.start * c.q_width()..rows.end * c.q_width()];
         let sequence = Sequence { isa, c, layer, qkv };
         A::attend(sequence, out, tiles);
@@ -355,10 +357,17 @@ fn attend<A: Arithmetic>(
 }
 
 /// Rotates queries and keys (side by side) of a sequence that starts at position 0.
-fn rotate<A: Arithmetic>(base: &Base<A>, isa: Isa, qkv: &mut [f32], rows: usize, inverse: bool) {
-    let c = &base.config;
+fn rotate<A: Arithmetic>(
+    base: &Base<A>,
+    isa: Isa,
+    layer: usize,
+    qkv: &mut [f32],
+    rows: usize,
+    inverse: bool,
+) {
+    let (c, table) = (&base.config, base.rope(layer));
     let heads = c.heads + c.kv_heads;
-    isa.rope(qkv, c.qkv_width(), rows, heads, &base.rope, 0, inverse);
+    isa.rope(qkv, c.qkv_width(), rows, heads, table, 0, inverse);
 }
 
 /// Final norm, output projection and losses; leaves the gradient of the residual stream in
@@ -424,12 +433,23 @@ fn head<A: Arithmetic>(
             c.vocab,
             Store::Overwrite,
         );
+        let slopes = match c.features.logit_softcap {
+            None => &mut [],
+            Some(cap) => {
+                let slopes = ws.head.slopes.first(n * c.vocab);
+                isa.soft_cap(logits, cap, slopes);
+                slopes
+            }
+        };
         // A row at a time, so that an example's sum is one chain wherever the pieces end.
         for (row, (token, factor, nats)) in logits.chunks_exact_mut(c.vocab).zip(&mut targets) {
             let loss = isa.cross_entropy(row, c.vocab, &[token], factor);
             nats.set(nats.get() + loss);
         }
         if back {
+            if !slopes.is_empty() {
+                isa.multiply(logits, slopes);
+            }
             let d_norm = &mut ws.back.norm[from * c.hidden..];
             let over = Store::Overwrite;
             A::project_back(isa, n, logits, c.vocab, base.head(), d_norm, c.hidden, over);
@@ -502,6 +522,9 @@ fn backward<A: Arithmetic>(
     back.attended.resize(count * c.q_width());
     back.qkv.resize(count * c.qkv_width());
     back.norm.resize(count * c.hidden);
+    if c.features.post_norms {
+        back.branch.resize(count * c.hidden);
+    }
     back.inverse.resize(count);
     for layer in (0..c.layers).rev() {
         let acts = if *checkpointing {
@@ -523,7 +546,7 @@ fn backward<A: Arithmetic>(
         } else {
             &blocks[layer]
         };
-        let mut pass = Pass {
+        let mut pass = backward::Pass {
             isa: rows.isa,
             base,
             layer,
@@ -536,195 +559,9 @@ fn backward<A: Arithmetic>(
     }
     if let Wanted::Full(grads) = wanted {
         let table = &mut grads[..c.vocab * c.hidden];
+        if let Some(scale) = c.features.embedding_scale {
+            rows.isa.scale(&mut back.stream, scale);
+        }
         rows.isa.scatter_add(&back.stream, c.hidden, tokens, table);
-    }
-}
-
-/// The backward of one block.
-struct Pass<'p, 'm, 'w, 'a, 'b, A: Arithmetic> {
-    isa: Isa,
-    base: &'p Base<A>,
-    layer: usize,
-    rows: usize,
-    members: &'p [Member<'m>],
-    wanted: &'p mut Wanted<'w, 'a, 'b>,
-    inner: &'p mut Buffer,
-}
-
-/// A linear in a backward pass.
-struct Linear<'a, M> {
-    matrix: &'a M,
-    group: Group,
-    /// Offset of the matrix in the flat weights.
-    at: usize,
-    /// The forward's input.
-    x: &'a [f32],
-    /// What the forward saved of the adapter.
-    inner: &'a [f32],
-    /// Gradient of the output.
-    dy: &'a [f32],
-}
-
-impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
-    fn block(
-        &mut self,
-        input: &[f32],
-        acts: &Activations,
-        scratch: &mut Scratch,
-        back: &mut Back,
-        tiles: &mut attention::Tiles,
-    ) {
-        let (base, isa) = (self.base, self.isa);
-        let (c, block) = (&base.config, base.block(self.layer));
-        let at = BlockAt::new(c, self.layer);
-        scratch.resize(c, self.rows);
-        let Scratch { norm: x, gated: g } = scratch;
-        let Back {
-            stream,
-            norm,
-            inverse,
-            gated,
-            gate_up,
-            attended,
-            qkv,
-        } = back;
-
-        isa.silu_gate(&acts.gate_up, c.mlp, g);
-        let down = Linear {
-            matrix: &block.down,
-            group: Group::Down,
-            at: at.down,
-            x: g,
-            inner: &acts.inner[Group::Down as usize],
-            dy: stream,
-        };
-        self.linear(&down, Some(gated));
-        isa.silu_gate_backward(gated, &acts.gate_up, c.mlp, gate_up);
-        isa.rms_norm(&acts.middle, &block.norm2, c.norm_eps, x, inverse);
-        let up = Linear {
-            matrix: &block.gate_up,
-            group: Group::Gated,
-            at: at.gate_up,
-            x,
-            inner: &acts.inner[Group::Gated as usize],
-            dy: gate_up,
-        };
-        self.linear(&up, Some(norm));
-        let (x2, s2) = (&acts.middle, &acts.inverse2);
-        self.norm(at.norm2, &block.norm2, norm, x2, s2, stream);
-
-        let o = Linear {
-            matrix: &block.o,
-            group: Group::Output,
-            at: at.o,
-            x: &acts.attended,
-            inner: &acts.inner[Group::Output as usize],
-            dy: stream,
-        };
-        self.linear(&o, Some(attended));
-        self.attention(&acts.qkv, attended, qkv, tiles);
-        // Below the first block there is only the embedding, which LoRA leaves alone.
-        let last = self.layer == 0 && matches!(self.wanted, Wanted::Lora(..));
-        isa.rms_norm(input, &block.norm1, c.norm_eps, x, inverse);
-        let attention = Linear {
-            matrix: &block.qkv,
-            group: Group::Attention,
-            at: at.qkv,
-            x,
-            inner: &acts.inner[Group::Attention as usize],
-            dy: qkv,
-        };
-        self.linear(&attention, if last { None } else { Some(&mut *norm) });
-        if !last {
-            self.norm(at.norm1, &block.norm1, norm, input, &acts.inverse1, stream);
-        }
-    }
-
-    /// Backward of a linear `[n, k]`: `dx = dy W` plus the adapters' part, and the gradients that
-    /// are wanted.
-    fn linear(&mut self, linear: &Linear<'_, A::Matrix>, mut dx: Option<&mut Buffer>) {
-        let (isa, rows) = (self.isa, self.rows);
-        let (n, k) = A::shape(linear.matrix);
-        let (dy, x) = (&linear.dy[..rows * n], &linear.x[..rows * k]);
-        if let Some(dx) = dx.as_deref_mut() {
-            A::project_back(isa, rows, dy, n, linear.matrix, dx, k, Store::Overwrite);
-        }
-        match self.wanted {
-            Wanted::Nothing => {}
-            Wanted::Full(grads) => {
-                let (dy, x) = (Lhs::transposed(dy, n), Rhs::rows(x, k));
-                let grads = &mut grads[linear.at..linear.at + n * k];
-                A::product(isa, n, k, rows, dy, x, grads, k, Store::Accumulate);
-            }
-            Wanted::Lora(adapter, grads) => {
-                let at = (self.layer, linear.group);
-                let width = adapter.inner_width(linear.group);
-                let d_inner = self.inner.first(rows * width);
-                let dx = dx.map(|dx| &mut **dx);
-                adapter.backward::<A>(isa, at, rows, (dy, n), dx, d_inner);
-                let mut one = |rows: &Range<usize>, grads: &mut [f32]| {
-                    adapter.gradients::<A>(
-                        isa,
-                        at,
-                        rows.len(),
-                        &x[rows.start * k..],
-                        &linear.inner[rows.start * width..],
-                        (&dy[rows.start * n..], n),
-                        &d_inner[rows.start * width..],
-                        grads,
-                    );
-                };
-                match grads {
-                    Gradients::Sum(sum) => one(&(0..rows), sum),
-                    Gradients::Each(each) => {
-                        for (member, grads) in self.members.iter().zip(each.iter_mut()) {
-                            one(&member.rows, grads);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn norm(
-        &mut self,
-        at: usize,
-        weight: &[f32],
-        dy: &[f32],
-        x: &[f32],
-        inverse: &[f32],
-        dx: &mut [f32],
-    ) {
-        let d_weight: &mut [f32] = match self.wanted {
-            Wanted::Full(grads) => &mut grads[at..at + weight.len()],
-            Wanted::Lora(..) | Wanted::Nothing => &mut [],
-        };
-        self.isa
-            .rms_norm_backward(dy, x, weight, inverse, dx, d_weight);
-    }
-
-    /// Overwrites `d_qkv` with the gradient of the unrotated queries, keys and values.
-    fn attention(
-        &self,
-        qkv: &[f32],
-        d_attended: &[f32],
-        d_qkv: &mut [f32],
-        tiles: &mut attention::Tiles,
-    ) {
-        let (base, isa) = (self.base, self.isa);
-        let c = &base.config;
-        for Member { rows, .. } in self.members {
-            let (start, end) = (rows.start * c.qkv_width(), rows.end * c.qkv_width());
-            let sequence = Sequence {
-                isa,
-                c,
-                layer: self.layer,
-                qkv: &qkv[start..end],
-            };
-            let d_out = &d_attended[rows.start * c.q_width()..rows.end * c.q_width()];
-            let d_qkv = &mut d_qkv[start..end];
-            A::attend_back(sequence, d_out, d_qkv, tiles);
-            rotate(base, isa, d_qkv, rows.len(), true);
-        }
     }
 }

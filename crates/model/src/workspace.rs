@@ -36,26 +36,46 @@ pub struct Workspace {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activations {
     pub(crate) inverse1: Buffer,
+    /// Queries and keys before the norms of heads, if the model has those.
+    pub(crate) raw: Buffer,
+    /// Factors of the norms of query heads and of key heads.
+    pub(crate) head_inverse: [Buffer; 2],
     /// Rotated queries, rotated keys, values.
     pub(crate) qkv: Buffer,
     pub(crate) attended: Buffer,
+    /// What attention adds to the residual stream, before its own norm if the model has one.
+    pub(crate) branch1: Buffer,
+    pub(crate) post_inverse1: Buffer,
     /// Residual stream between the two halves of the block.
     pub(crate) middle: Buffer,
     pub(crate) inverse2: Buffer,
     pub(crate) gate_up: Buffer,
+    /// As `branch1`, of the gated unit.
+    pub(crate) branch2: Buffer,
+    pub(crate) post_inverse2: Buffer,
     /// `s A x` of each group of linears.
     pub(crate) inner: [Buffer; Group::ALL.len()],
 }
 
 impl Activations {
     pub(crate) fn resize(&mut self, c: &Config, rows: usize) {
+        let heads = usize::from(c.features.qk_norm);
+        let post = usize::from(c.features.post_norms);
+        let [query_inverse, key_inverse] = &mut self.head_inverse;
         for (buffer, width) in [
             (&mut self.inverse1, 1),
+            (&mut self.raw, heads * (c.q_width() + c.kv_width())),
+            (query_inverse, heads * c.heads),
+            (key_inverse, heads * c.kv_heads),
             (&mut self.qkv, c.qkv_width()),
             (&mut self.attended, c.q_width()),
+            (&mut self.branch1, post * c.hidden),
+            (&mut self.post_inverse1, post),
             (&mut self.middle, c.hidden),
             (&mut self.inverse2, 1),
             (&mut self.gate_up, 2 * c.mlp),
+            (&mut self.branch2, post * c.hidden),
+            (&mut self.post_inverse2, post),
         ] {
             buffer.resize(rows * width);
         }
@@ -84,6 +104,8 @@ pub(crate) struct Head {
     pub(crate) hidden: Buffer,
     pub(crate) inverse: Buffer,
     pub(crate) logits: Buffer,
+    /// Slopes of the soft-cap.
+    pub(crate) slopes: Buffer,
 }
 
 /// Gradients of one block's activations.
@@ -98,6 +120,8 @@ pub(crate) struct Back {
     pub(crate) gate_up: Buffer,
     pub(crate) attended: Buffer,
     pub(crate) qkv: Buffer,
+    /// Of what a half of the block adds to the residual stream, before its norm.
+    pub(crate) branch: Buffer,
     /// A norm's factors, which the forward saved already.
     pub(crate) inverse: Buffer,
 }

@@ -1,0 +1,267 @@
+//! The backward of one block.
+
+use std::ops::Range;
+
+use openledger_kernels::{Buffer, Isa, Lhs, Rhs, Store};
+
+use super::{Gradients, Member, Wanted, rotate};
+use crate::arithmetic::Arithmetic;
+use crate::attention::{self, Sequence};
+use crate::base::{Base, BlockAt, Norm};
+use crate::lora::Group;
+use crate::workspace::{Activations, Back, Scratch};
+
+/// The backward of one block.
+pub(super) struct Pass<'p, 'm, 'w, 'a, 'b, A: Arithmetic> {
+    pub(super) isa: Isa,
+    pub(super) base: &'p Base<A>,
+    pub(super) layer: usize,
+    pub(super) rows: usize,
+    pub(super) members: &'p [Member<'m>],
+    pub(super) wanted: &'p mut Wanted<'w, 'a, 'b>,
+    pub(super) inner: &'p mut Buffer,
+}
+
+/// A linear in a backward pass.
+struct Linear<'a, M> {
+    matrix: &'a M,
+    group: Group,
+    /// Offset of the matrix in the flat weights.
+    at: usize,
+    /// The forward's input.
+    x: &'a [f32],
+    /// What the forward saved of the adapter.
+    inner: &'a [f32],
+    /// Gradient of the output.
+    dy: &'a [f32],
+}
+
+impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
+    /// Takes the gradient of the block's output, `back.stream`, to that of its input, and adds to
+    /// the gradients that are wanted.
+    pub(super) fn block(
+        &mut self,
+        input: &[f32],
+        acts: &Activations,
+        scratch: &mut Scratch,
+        back: &mut Back,
+        tiles: &mut attention::Tiles,
+    ) {
+        let (base, isa) = (self.base, self.isa);
+        let (c, block) = (&base.config, base.block(self.layer));
+        let at = BlockAt::new(c, self.layer);
+        scratch.resize(c, self.rows);
+        let Scratch { norm: x, gated: g } = scratch;
+        let Back {
+            stream,
+            norm,
+            inverse,
+            gated,
+            gate_up,
+            attended,
+            qkv,
+            branch,
+        } = back;
+        let (eps, activation) = (c.norm_eps, c.features.activation.into());
+
+        isa.gate(activation, &acts.gate_up, c.mlp, g);
+        let post = block.post2.as_ref().map(|norm| (at.post2, norm));
+        let saved = (&acts.branch2, &acts.post_inverse2);
+        let down = Linear {
+            matrix: &block.down,
+            group: Group::Down,
+            at: at.down,
+            x: g,
+            inner: &acts.inner[Group::Down as usize],
+            dy: self.branch(post, saved, stream, branch),
+        };
+        self.linear(&down, Some(gated));
+        isa.gate_backward(activation, gated, &acts.gate_up, c.mlp, gate_up);
+        isa.rms_norm(&acts.middle, &block.norm2.factors, eps, x, inverse);
+        let up = Linear {
+            matrix: &block.gate_up,
+            group: Group::Gated,
+            at: at.gate_up,
+            x,
+            inner: &acts.inner[Group::Gated as usize],
+            dy: gate_up,
+        };
+        self.linear(&up, Some(norm));
+        let (x2, s2) = (&acts.middle, &acts.inverse2);
+        self.norm(at.norm2, &block.norm2, norm, x2, s2, stream);
+
+        let post = block.post1.as_ref().map(|norm| (at.post1, norm));
+        let saved = (&acts.branch1, &acts.post_inverse1);
+        let o = Linear {
+            matrix: &block.o,
+            group: Group::Output,
+            at: at.o,
+            x: &acts.attended,
+            inner: &acts.inner[Group::Output as usize],
+            dy: self.branch(post, saved, stream, branch),
+        };
+        self.linear(&o, Some(attended));
+        self.attention(&acts.qkv, attended, qkv, tiles);
+        if let Some(norms) = &block.head_norms {
+            self.head_norms(&at, norms, acts, qkv);
+        }
+        if let Wanted::Full(grads) = self.wanted
+            && block.qkv_bias.is_some()
+        {
+            isa.add_rows(qkv, &mut grads[at.qkv_bias..at.q_norm]);
+        }
+        // Below the first block there is only the embedding, which LoRA leaves alone.
+        let last = self.layer == 0 && matches!(self.wanted, Wanted::Lora(..));
+        isa.rms_norm(input, &block.norm1.factors, eps, x, inverse);
+        let attention = Linear {
+            matrix: &block.qkv,
+            group: Group::Attention,
+            at: at.qkv,
+            x,
+            inner: &acts.inner[Group::Attention as usize],
+            dy: qkv,
+        };
+        self.linear(&attention, if last { None } else { Some(&mut *norm) });
+        if !last {
+            self.norm(at.norm1, &block.norm1, norm, input, &acts.inverse1, stream);
+        }
+    }
+
+    /// Gradient of what a half of the block adds to the residual stream: that of the stream, taken
+    /// back through the half's own norm, if it has one, into `branch`.
+    fn branch<'s>(
+        &mut self,
+        post: Option<(usize, &Norm)>,
+        (x, inverse): (&Buffer, &Buffer),
+        stream: &'s [f32],
+        branch: &'s mut [f32],
+    ) -> &'s [f32] {
+        let Some((at, norm)) = post else {
+            return stream;
+        };
+        branch.fill(0.0);
+        self.norm(at, norm, stream, x, inverse, branch);
+        branch
+    }
+
+    /// Takes the gradient of normed query and key heads back to what they were before.
+    fn head_norms(
+        &mut self,
+        at: &BlockAt,
+        [query, key]: &[Norm; 2],
+        acts: &Activations,
+        d_qkv: &mut [f32],
+    ) {
+        let c = &self.base.config;
+        let (stride, q, width) = (c.qkv_width(), c.q_width(), c.q_width() + c.kv_width());
+        let [query_inverse, key_inverse] = &acts.head_inverse;
+        for (column, heads, norm, inverse, at) in [
+            (0, c.heads, query, query_inverse, at.q_norm),
+            (q, c.kv_heads, key, key_inverse, at.k_norm),
+        ] {
+            let d_weight: &mut [f32] = match self.wanted {
+                Wanted::Full(grads) => &mut grads[at..at + c.head_dim],
+                Wanted::Lora(..) | Wanted::Nothing => &mut [],
+            };
+            self.isa.rms_norm_heads_backward(
+                &mut d_qkv[column..],
+                stride,
+                &acts.raw[column..],
+                width,
+                self.rows,
+                heads,
+                &norm.factors,
+                inverse,
+                d_weight,
+            );
+        }
+    }
+
+    /// Backward of a linear `[n, k]`: `dx = dy W` plus the adapters' part, and the gradients that
+    /// are wanted.
+    fn linear(&mut self, linear: &Linear<'_, A::Matrix>, mut dx: Option<&mut Buffer>) {
+        let (isa, rows) = (self.isa, self.rows);
+        let (n, k) = A::shape(linear.matrix);
+        let (dy, x) = (&linear.dy[..rows * n], &linear.x[..rows * k]);
+        if let Some(dx) = dx.as_deref_mut() {
+            A::project_back(isa, rows, dy, n, linear.matrix, dx, k, Store::Overwrite);
+        }
+        match self.wanted {
+            Wanted::Nothing => {}
+            Wanted::Full(grads) => {
+                let (dy, x) = (Lhs::transposed(dy, n), Rhs::rows(x, k));
+                let grads = &mut grads[linear.at..linear.at + n * k];
+                A::product(isa, n, k, rows, dy, x, grads, k, Store::Accumulate);
+            }
+            Wanted::Lora(adapter, grads) => {
+                let at = (self.layer, linear.group);
+                let width = adapter.inner_width(linear.group);
+                let d_inner = self.inner.first(rows * width);
+                let dx = dx.map(|dx| &mut **dx);
+                adapter.backward::<A>(isa, at, rows, (dy, n), dx, d_inner);
+                let one = |rows: &Range<usize>, grads: &mut [f32]| {
+                    adapter.gradients::<A>(
+                        isa,
+                        at,
+                        rows.len(),
+                        &x[rows.start * k..],
+                        &linear.inner[rows.start * width..],
+                        (&dy[rows.start * n..], n),
+                        &d_inner[rows.start * width..],
+                        grads,
+                    );
+                };
+                match grads {
+                    Gradients::Sum(sum) => one(&(0..rows), sum),
+                    Gradients::Each(each) => {
+                        for (member, grads) in self.members.iter().zip(each.iter_mut()) {
+                            one(&member.rows, grads);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn norm(
+        &mut self,
+        at: usize,
+        norm: &Norm,
+        dy: &[f32],
+        x: &[f32],
+        inverse: &[f32],
+        dx: &mut [f32],
+    ) {
+        let d_weight: &mut [f32] = match self.wanted {
+            Wanted::Full(grads) => &mut grads[at..at + norm.factors.len()],
+            Wanted::Lora(..) | Wanted::Nothing => &mut [],
+        };
+        self.isa
+            .rms_norm_backward(dy, x, &norm.factors, inverse, dx, d_weight);
+    }
+
+    /// Overwrites `d_qkv` with the gradient of the unrotated queries and keys, and of the values.
+    fn attention(
+        &self,
+        qkv: &[f32],
+        d_attended: &[f32],
+        d_qkv: &mut [f32],
+        tiles: &mut attention::Tiles,
+    ) {
+        let (base, isa) = (self.base, self.isa);
+        let c = &base.config;
+        for Member { rows, .. } in self.members {
+            let (start, end) = (rows.start * c.qkv_width(), rows.end * c.qkv_width());
+            let sequence = Sequence {
+                isa,
+                c,
+                layer: self.layer,
+                qkv: &qkv[start..end],
+            };
+            let d_out = &d_attended[rows.start * c.q_width()..rows.end * c.q_width()];
+            let d_qkv = &mut d_qkv[start..end];
+            A::attend_back(sequence, d_out, d_qkv, tiles);
+            rotate(base, isa, self.layer, d_qkv, rows.len(), true);
+        }
+    }
+}
