@@ -12,7 +12,7 @@ use rust_embed::RustEmbed;
 use crate::{Error, Result};
 
 /// Name of the bundled base model.
-pub(crate) const BUNDLED_NAME: &str = "openledger-base";
+pub const BUNDLED_BASE: &str = "openledger-base";
 
 #[derive(RustEmbed)]
 #[folder = "../../bundled/base"]
@@ -37,7 +37,10 @@ impl BaseModel {
     pub(crate) fn load(dir: Option<&Path>, data_dir: &Path) -> Result<Self> {
         let (name, dir) = match dir {
             Some(dir) => (folder_name(dir)?, dir.to_path_buf()),
-            None => (BUNDLED_NAME.to_owned(), unpack(&data_dir.join("base"))?),
+            None => (
+                BUNDLED_BASE.to_owned(),
+                unpack_bundled_base(&data_dir.join("base"))?,
+            ),
         };
         let base = Base::load(&dir)?;
         let tokenizer = Tokenizer::load(&dir)?;
@@ -90,8 +93,12 @@ fn folder_name(dir: &Path) -> Result<String> {
     name.ok_or_else(|| Error::invalid("--base", format!("{} is not a folder", dir.display())))
 }
 
-/// Writes the bundled model's files into `dir`, those that are not there as they should be.
-fn unpack(dir: &Path) -> Result<PathBuf> {
+/// Writes the bundled model's files into `dir`, those that are not there as they should be, and
+/// returns `dir`.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn unpack_bundled_base(dir: &Path) -> Result<PathBuf> {
     for name in BundledBase::iter() {
         let Some(file) = BundledBase::get(&name) else {
             continue;

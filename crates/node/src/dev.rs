@@ -17,7 +17,7 @@ use crate::summary::{
     SettlementSummary, Summary, Urls,
 };
 use crate::view::StageView;
-use crate::{Error, Node, Result};
+use crate::{Error, Node, Result, RunRequest};
 
 /// Questions asked in the loop.
 const INFERENCES: usize = 24;
@@ -139,8 +139,12 @@ impl Node {
         let id = match &doc.run {
             Some(id) => id.clone(),
             None => {
-                let name = format!("{}-{datanet}", self.datanet_slug(datanet)?);
-                let id = self.start_run(datanet, "standard", &name)?;
+                let id = self.start_run(&RunRequest {
+                    datanet,
+                    preset: "standard".into(),
+                    name: format!("{}-{datanet}", self.datanet_slug(datanet)?),
+                    settings: serde_json::Value::Null,
+                })?;
                 doc.run = Some(id.clone());
                 self.save(key, doc)?;
                 id

@@ -25,6 +25,7 @@ mod base_model;
 mod cache;
 mod clock;
 mod contracts;
+mod curve;
 mod datanets;
 mod dev;
 mod epochs;
@@ -32,6 +33,7 @@ mod error;
 mod explorer;
 mod inference;
 mod ingest;
+mod machine;
 mod models;
 mod node;
 mod notice;
@@ -43,6 +45,7 @@ pub mod view;
 mod wallets;
 
 pub use audit::{Audit, audit};
+pub use base_model::{BUNDLED_BASE, unpack_bundled_base};
 pub use dev::{LoopInput, LoopSpec, parts_sum_to_fees};
 pub use error::{Error, Result};
 pub use inference::{
@@ -50,6 +53,7 @@ pub use inference::{
     Sampling, TokenLogprob,
 };
 pub use ingest::Contributor;
+pub use machine::free_memory;
 pub use node::{Node, NodeConfig};
 pub use notice::{Notice, Notices};
-pub use tuning::RunAction;
+pub use tuning::{RunAction, RunRequest};

@@ -127,6 +127,9 @@ pub(crate) struct RunDoc {
     pub(crate) datanet: u64,
     pub(crate) version: u64,
     pub(crate) preset: String,
+    /// What was asked for over the preset, as an object of recipe settings.
+    #[serde(default)]
+    pub(crate) settings: serde_json::Value,
     pub(crate) status: RunStatus,
     pub(crate) message: String,
     pub(crate) step: u64,

@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use openledger_finetune::rundir::RunDir;
 use openledger_finetune::{
-    Control, Dataset, Ending, Estimate, Lineage, Preset, Recipe, Row, StepMetrics, estimate, train,
+    Control, Dataset, Ending, Estimate, Lineage, Method, Mode, Preset, Recipe, Row, StepMetrics,
+    estimate, train,
 };
 use openledger_primitives::{RECORD_VERSION, Record as _, Wei, merkle, records};
 
+use crate::curve::{Journal, point};
+use crate::machine::free_memory;
 use crate::state::{ModelDoc, RunDoc, RunStatus, collection};
 use crate::view::{LossPoint, PresetView, RunView};
 use crate::wallets::Role;
@@ -32,6 +36,20 @@ pub enum RunAction {
     Resume,
     /// End here and keep the adapter as it is.
     Stop,
+}
+
+/// A tuning run to be started.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+pub struct RunRequest {
+    /// Datanet to learn; its newest version is taken.
+    pub datanet: u64,
+    /// `quick`, `standard` or `thorough`.
+    pub preset: String,
+    /// Name of the model to be.
+    pub name: String,
+    /// Settings over the preset, as an object of recipe fields ([`Recipe::with`]).
+    #[serde(default)]
+    pub settings: serde_json::Value,
 }
 
 /// The runs that wait or are running.
@@ -90,40 +108,52 @@ impl Runs {
 }
 
 impl Node {
-    /// Queues a tuning run and returns its id.
+    /// Queues a tuning run and returns its id. The run is estimated first, by training one row.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an unknown preset or a name that is taken or not a model name,
-    /// [`Error::NotFound`] for an unknown Datanet, [`Error::Busy`] if too many runs wait.
-    pub fn start_run(&self, datanet: u64, preset: &str, name: &str) -> Result<String> {
-        Preset::parse(preset).ok_or_else(|| {
-            Error::invalid(
-                "preset",
-                format!("{preset:?} is not quick, standard or thorough"),
-            )
-        })?;
+    /// [`Error::Invalid`] for an unknown preset, settings that do not fit, or a name that is taken
+    /// or not a model name, [`Error::NotFound`] for an unknown Datanet, [`Error::Conflict`] if the
+    /// run does not fit into memory, [`Error::Busy`] if too many runs wait.
+    pub fn start_run(&self, request: &RunRequest) -> Result<String> {
+        let RunRequest {
+            datanet,
+            preset,
+            name,
+            settings,
+        } = request;
         check_name(name)?;
-        let datanet = self.datanet_doc(datanet)?;
+        let datanet = self.datanet_doc(*datanet)?;
         let version = datanet.versions.last().map_or(0, |version| version.number);
         let taken = self
             .catalogue()
             .get::<ModelDoc>(collection::MODELS, name)?
             .is_some();
         let runs = self.catalogue().list::<RunDoc>(collection::RUNS)?;
-        if taken || runs.iter().any(|(_, run)| run.model == name) {
+        if taken || runs.iter().any(|(_, run)| run.model == *name) {
             return Err(Error::invalid(
                 "name",
                 format!("a model {name:?} exists; choose another"),
             ));
         }
+        let probe = RunDoc::probe(datanet.id, version, preset, settings);
+        let (dataset, recipe) = self.materials(&probe)?;
+        let needs = estimate(&self.base().base, &dataset, &recipe)?.memory_bytes;
+        if let Some(free) = free_memory().filter(|free| needs > *free) {
+            let (needs, free) = (needs.div_ceil(1_000_000), free / 1_000_000);
+            return Err(Error::Conflict(format!(
+                "the run needs about {needs} MB of memory and {free} MB are free; choose a smaller \
+                 rank or batch, or close something first"
+            )));
+        }
         let id = format!("run-{}", runs.len() + 1);
         let doc = RunDoc {
             id: id.clone(),
-            model: name.to_owned(),
+            model: name.clone(),
             base: self.base().name.clone(),
             datanet: datanet.id,
             version,
-            preset: preset.to_owned(),
+            preset: preset.clone(),
+            settings: settings.clone(),
             status: RunStatus::Queued,
             message: "waiting for its turn".into(),
             step: 0,
@@ -154,7 +184,15 @@ impl Node {
                 live.control.store(PAUSE, Ordering::Relaxed);
             }
             (RunAction::Stop, RunStatus::Running) => live.control.store(STOP, Ordering::Relaxed),
-            (RunAction::Stop, RunStatus::Queued | RunStatus::Paused) => {
+            (RunAction::Stop, RunStatus::Paused) => {
+                // Its adapter is in the checkpoint: it goes on for one step and ends.
+                run.status = RunStatus::Queued;
+                run.message = "ending with what it has learned".into();
+                self.save_run(&run)?;
+                self.runs_queue().enqueue(id)?;
+                live.control.store(STOP, Ordering::Relaxed);
+            }
+            (RunAction::Stop, RunStatus::Queued) => {
                 run.status = RunStatus::Cancelled;
                 run.message = "cancelled before it was done".into();
                 self.save_run(&run)?;
@@ -212,9 +250,7 @@ impl Node {
 
     fn tune(&self, run: &mut RunDoc) -> Result<()> {
         let base = self.base().clone();
-        let dataset = self.dataset_of(run)?;
-        let preset = Preset::parse(&run.preset).unwrap_or_default();
-        let recipe = Recipe::preset(preset, &base.base.config, &dataset);
+        let (dataset, recipe) = self.materials(run)?;
         let estimate = estimate(&base.base, &dataset, &recipe)?;
         run.status = RunStatus::Running;
         run.steps = estimate.steps;
@@ -224,8 +260,21 @@ impl Node {
         self.stage("tuning", run.message.clone(), 0, run.steps);
 
         let live = self.runs_queue().live(&run.id);
+        let dir = self.run_dir(&run.id);
+        let held = RunDir::hold(&dir)?;
+        let mut journal = Journal::new(
+            self.catalogue().clone(),
+            &run.id,
+            dir.join(openledger_finetune::METRICS_FILE),
+        );
+        let mut lost = Ok(());
         let (node, id) = (self.clone(), run.id.clone());
         let mut progress = |step: &StepMetrics| {
+            if let Err(error) = journal.record(step) {
+                // A curve that cannot be kept ends the run where it can go on.
+                lost = Err(error);
+                return Control::Pause;
+            }
             node.notices().publish(format!("run:{id}"), &point(step));
             node.stage(
                 "tuning",
@@ -240,11 +289,19 @@ impl Node {
             match live.control.load(Ordering::Relaxed) {
                 PAUSE => Control::Pause,
                 STOP => Control::Stop,
-                _ => Control::Continue,
+                _ => held.asked(),
             }
         };
-        let dir = self.run_dir(&run.id);
-        let trained = train(&base.base, &dataset, &recipe, &dir, &mut progress)?;
+        let trained = match recipe.arithmetic {
+            Mode::Exact => train(&base.base, &dataset, &recipe, &dir, &mut progress),
+            Mode::Fast => {
+                let fast = base.base.to_fast(recipe.format());
+                train(&fast, &dataset, &recipe, &dir, &mut progress)
+            }
+        };
+        journal.flush()?;
+        lost?;
+        let trained = trained?;
         let summary = &trained.summary;
         run.step = summary.steps;
         run.loss_first = summary.loss_first;
@@ -355,6 +412,7 @@ impl Node {
 
     /// The rows of the run's version as examples, with the held-out ones split off.
     pub(crate) fn dataset_of(&self, run: &RunDoc) -> Result<Dataset> {
+        let recipe = Recipe::default().with(&run.settings).map_err(settings)?;
         let base = self.base();
         let rows: Vec<Row> = self
             .version_rows(run.datanet, run.version)?
@@ -362,15 +420,37 @@ impl Node {
             .enumerate()
             .map(|(index, row)| Row::new(index as u32, row.prompt.clone(), row.text.clone()))
             .collect();
-        let defaults = Recipe::default();
         Ok(Dataset::from_rows(
             &rows,
             &base.tokenizer,
             &base.base.config,
-            defaults.context,
+            recipe.context,
             &base.template,
         )?
-        .split(defaults.eval_fraction, defaults.eval_seed)?)
+        .split(recipe.eval_fraction, recipe.eval_seed)?)
+    }
+
+    /// What a run trains on, and how.
+    fn materials(&self, run: &RunDoc) -> Result<(Dataset, Recipe)> {
+        let preset = Preset::parse(&run.preset).ok_or_else(|| {
+            let preset = &run.preset;
+            Error::invalid(
+                "preset",
+                format!("{preset:?} is not quick, standard or thorough"),
+            )
+        })?;
+        let dataset = self.dataset_of(run)?;
+        let config = &self.base().base.config;
+        let recipe = Recipe::preset(preset, config, &dataset)
+            .with(&run.settings)
+            .map_err(settings)?;
+        recipe.validate(config).map_err(settings)?;
+        if recipe.method == Method::Full {
+            let adapters = "a model that is served beside others and attributed is an adapter: \
+                            choose lora, dora or qlora";
+            return Err(Error::invalid("settings", adapters));
+        }
+        Ok((dataset, recipe))
     }
 
     /// Waits until a run has succeeded.
@@ -447,16 +527,16 @@ impl Node {
         let Some(run) = self.run_doc(id)? else {
             return Ok(None);
         };
-        let path = self.run_dir(id).join(openledger_finetune::METRICS_FILE);
-        let points = if path.exists() {
-            openledger_finetune::metrics::load(&path)?
-                .iter()
-                .map(point)
-                .collect()
-        } else {
-            Vec::new()
-        };
+        let points = self.run_points(id, 0, usize::MAX)?;
         Ok(Some(self.run_view(&run, points)))
+    }
+
+    /// Status and message of a run, and whether more steps can come.
+    pub(crate) fn run_status(&self, id: &str) -> Result<Option<(&'static str, String, bool)>> {
+        Ok(self.run_doc(id)?.map(|run| {
+            let live = matches!(run.status, RunStatus::Queued | RunStatus::Running);
+            (run.status.name(), run.message, live)
+        }))
     }
 
     fn run_view(&self, run: &RunDoc, points: Vec<LossPoint>) -> RunView {
@@ -487,30 +567,28 @@ impl Node {
         }
     }
 
-    /// What each preset would take on a Datanet.
+    /// What each preset would take on a Datanet, with `settings` over it ([`RunRequest`]).
     ///
     /// # Errors
-    /// [`Error::NotFound`] for an unknown Datanet.
-    pub fn presets(&self, datanet: u64) -> Result<Vec<PresetView>> {
+    /// [`Error::NotFound`] for an unknown Datanet, [`Error::Invalid`] for settings that do not fit.
+    pub fn presets(&self, datanet: u64, settings: &serde_json::Value) -> Result<Vec<PresetView>> {
         let datanet = self.datanet_doc(datanet)?;
         let version = datanet.versions.last().map_or(0, |version| version.number);
-        let probe = RunDoc::probe(datanet.id, version);
-        let dataset = self.dataset_of(&probe)?;
-        let base = &self.base().base;
         [
-            (Preset::Quick, "quick", "a first look"),
-            (Preset::Standard, "standard", "the default"),
-            (Preset::Thorough, "thorough", "learns the rows by heart"),
+            ("quick", "a first look"),
+            ("standard", "the default"),
+            ("thorough", "learns the rows by heart"),
         ]
         .into_iter()
-        .map(|(preset, name, about)| {
-            let recipe = Recipe::preset(preset, &base.config, &dataset);
+        .map(|(name, about)| {
+            let probe = RunDoc::probe(datanet.id, version, name, settings);
+            let (dataset, recipe) = self.materials(&probe)?;
             let Estimate {
                 steps,
                 seconds,
                 memory_bytes,
                 ..
-            } = estimate(base, &dataset, &recipe)?;
+            } = estimate(&self.base().base, &dataset, &recipe)?;
             let (name, about) = (name.to_owned(), about.to_owned());
             Ok(PresetView {
                 name,
@@ -518,6 +596,7 @@ impl Node {
                 steps,
                 seconds,
                 memory_bytes,
+                free_bytes: free_memory(),
             })
         })
         .collect()
@@ -526,14 +605,15 @@ impl Node {
 
 impl RunDoc {
     /// A run that exists only to ask what it would take.
-    fn probe(datanet: u64, version: u64) -> Self {
+    fn probe(datanet: u64, version: u64, preset: &str, settings: &serde_json::Value) -> Self {
         Self {
             id: String::new(),
             model: String::new(),
             base: String::new(),
             datanet,
             version,
-            preset: String::new(),
+            preset: preset.to_owned(),
+            settings: settings.clone(),
             status: RunStatus::Queued,
             message: String::new(),
             step: 0,
@@ -565,16 +645,9 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
-fn point(step: &StepMetrics) -> LossPoint {
-    LossPoint {
-        step: step.step,
-        loss: step.loss,
-        smoothed: step.smoothed,
-        eval: step.eval_loss,
-        lr: step.learning_rate,
-        grad_norm: step.gradient_norm,
-        tokens_per_second: step.tokens_per_second,
-    }
+/// What the engine says about settings, as the API's answer about that field.
+fn settings(error: openledger_finetune::Error) -> Error {
+    Error::invalid("settings", error.to_string())
 }
 
 fn micro(nats: f64) -> u64 {

@@ -263,18 +263,28 @@ pub struct RunView {
 pub struct LossPoint {
     /// Step, from 1.
     pub step: u64,
+    /// Steps in all.
+    pub steps: u64,
     /// Mean training loss of the step, nats a token.
     pub loss: f64,
     /// Exponential moving average of the loss.
     pub smoothed: f64,
     /// Evaluation loss, where it was measured.
     pub eval: Option<f64>,
+    /// `exp(loss)`.
+    pub perplexity: f64,
     /// Learning rate.
     pub lr: f64,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
+    /// Tokens processed so far.
+    pub tokens: u64,
     /// Training tokens a second.
     pub tokens_per_second: f64,
+    /// Bytes of memory that the node occupied after the step, where the system tells.
+    pub memory_bytes: Option<u64>,
+    /// Seconds left, estimated.
+    pub eta_seconds: f64,
 }
 
 /// A choice of the tuning page.
@@ -290,6 +300,8 @@ pub struct PresetView {
     pub seconds: f64,
     /// Estimated memory, bytes.
     pub memory_bytes: u64,
+    /// What this machine has free, bytes, if it tells.
+    pub free_bytes: Option<u64>,
 }
 
 /// An earner's wallet.

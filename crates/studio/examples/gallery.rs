@@ -79,7 +79,6 @@ fn page(name: &str) -> Option<Markup> {
                 datanet: Some(1),
                 ..Choice::default()
             },
-            Some(12_000_000_000),
         ),
         "runs" => pages::runs(
             f,
@@ -205,7 +204,7 @@ async fn main() {
         )
         .route(
             "/studio/presets",
-            get(|| async { pages::presets(&samples::presets(), None, None) }),
+            get(|| async { pages::presets(&samples::presets(), None) }),
         )
         .merge(assets())
         .layer(middleware::from_fn_with_state(Host::Local, guard));

@@ -316,8 +316,13 @@ mod tests {
     fn point(step: u64, loss: f64, eval: Option<f64>) -> LossPoint {
         LossPoint {
             step,
+            steps: 10,
             loss,
             smoothed: loss,
+            perplexity: loss.exp(),
+            tokens: step * 100,
+            memory_bytes: None,
+            eta_seconds: 1.0,
             eval,
             lr: 1e-3,
             grad_norm: 1.0,

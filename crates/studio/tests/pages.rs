@@ -82,7 +82,6 @@ fn all() -> Vec<(&'static str, String)> {
             &samples::models()[1..],
             &samples::presets(),
             choice,
-            None,
         )
     };
     let refusal = Choice {

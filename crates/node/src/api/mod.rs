@@ -7,6 +7,7 @@
 mod choices;
 mod error;
 mod events;
+mod metrics;
 mod openai;
 mod resources;
 
@@ -37,7 +38,7 @@ pub fn router(node: Node) -> Router {
         .layer(DefaultBodyLimit::max(FILE_BYTES));
     Router::new()
         .route("/health", get(health))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(prometheus))
         .route("/events", get(events::events))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{id}", get(openai::model))
@@ -57,7 +58,9 @@ pub fn router(node: Node) -> Router {
         .route("/v1/adapters", get(r::adapters))
         .route("/v1/adapters/{id}", get(r::adapter))
         .route("/v1/runs", get(r::runs).post(r::start_run))
+        .route("/v1/runs/estimate", post(r::estimate_run))
         .route("/v1/runs/{id}", get(r::run))
+        .route("/v1/runs/{id}/metrics", get(metrics::metrics))
         .route("/v1/runs/{id}/{action}", post(r::control_run))
         .route("/v1/wallets", get(r::earners))
         .route("/v1/wallets/{id}", get(r::wallet))
@@ -140,7 +143,7 @@ async fn health() -> impl IntoResponse {
     axum::Json(serde_json::json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
 }
 
-async fn metrics(
+async fn prometheus(
     axum::extract::State(node): axum::extract::State<Node>,
 ) -> Result<impl IntoResponse, ApiError> {
     let content = HeaderValue::from_static("text/plain; version=0.0.4");

@@ -12,7 +12,7 @@ use crate::view::{
     BlockView, ContributionReceipt, DatanetView, EarnerLine, EpochView, JudgeView, ModelView,
     Overview, Page, RejectionView, RowView, RunView, TransactionView, WalletView,
 };
-use crate::{Contributor, Node, RunAction};
+use crate::{Contributor, Node, RunAction, RunRequest};
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
@@ -158,23 +158,41 @@ pub(crate) async fn run(State(node): State<Node>, Path(id): Path<String>) -> Ans
     found(node.run(&id)?, "run", id)
 }
 
-/// A run to be started.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct RunRequest {
-    datanet: u64,
-    preset: String,
-    name: String,
-}
-
 pub(crate) async fn start_run(
     State(node): State<Node>,
     Body(request): Body<RunRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let id = node.start_run(request.datanet, &request.preset, &request.name)?;
+    let id = off_thread(move || node.start_run(&request)).await?;
     Ok((
         StatusCode::ACCEPTED,
         Json(serde_json::json!({"id": id, "status": "queued"})),
     ))
+}
+
+/// What would be tuned, before it has a name.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct EstimateRequest {
+    datanet: u64,
+    #[serde(default)]
+    settings: serde_json::Value,
+}
+
+pub(crate) async fn estimate_run(
+    State(node): State<Node>,
+    Body(request): Body<EstimateRequest>,
+) -> Result<impl IntoResponse, ApiError> {
+    let EstimateRequest { datanet, settings } = request;
+    let presets = off_thread(move || node.presets(datanet, &settings)).await?;
+    Ok(Json(serde_json::json!({"object": "list", "data": presets})))
+}
+
+/// Runs what takes a while beside the threads that answer requests.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> crate::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    Ok(tokio::task::spawn_blocking(work)
+        .await
+        .map_err(crate::Error::from)??)
 }
 
 pub(crate) async fn control_run(

@@ -21,7 +21,7 @@ pub use models::{model, models};
 pub use overview::overview;
 pub use runs::{run, runs};
 pub use settlement::epochs;
-pub use tune::{Choice, presets, tune};
+pub use tune::{Choice, Settings, no_presets, presets, tune};
 pub use wallets::{wallet, wallets};
 
 use maud::{Markup, html};

@@ -114,7 +114,9 @@ fn headline(run: &RunView) -> Markup {
             (parts::stat("On unseen rows",
                 run.points.iter().rev().find_map(|p| p.eval).map_or_else(|| "–".to_owned(), |e| format!("{e:.3}")),
                 run.points.iter().find_map(|p| p.eval).map_or_else(|| "not measured yet".to_owned(), |e| format!("from {e:.3}"))))
+            (parts::stat("Perplexity", last.map_or_else(|| "–".to_owned(), |p| format!("{:.1}", p.smoothed.exp())), "choices a token"))
             (parts::stat("Speed", last.map_or_else(|| "–".to_owned(), |p| format::rounded(p.tokens_per_second)), "tokens a second"))
+            (parts::stat("Memory", last.and_then(|p| p.memory_bytes).map_or_else(|| "–".to_owned(), format::bytes), "the whole node"))
         }
     }
 }
@@ -130,7 +132,8 @@ fn controls(run: &RunView, path: &str) -> Markup {
     };
     html! {
         @match run.status.as_str() {
-            "running" | "queued" => { (action("pause", "Pause", true)) (action("stop", "Stop and keep", true)) },
+            "queued" => { (action("stop", "Cancel", true)) },
+            "running" => { (action("pause", "Pause", true)) (action("stop", "Stop and keep", true)) },
             "paused" => { (action("resume", "Resume", false)) (action("stop", "Stop and keep", true)) },
             "succeeded" => {
                 a.button href={ "/chat?model=" (format::segment(&run.model)) } { "Chat with it" }

@@ -2,6 +2,8 @@
 
 use maud::{Markup, html};
 use openledger_node::view::{DatanetSummary, ModelSummary, PresetView};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 
 use crate::{
     format,
@@ -18,18 +20,89 @@ pub struct Choice {
     pub preset: Option<String>,
     /// The model's name.
     pub name: String,
+    /// How it trains.
+    pub settings: Settings,
     /// Why the last attempt was refused.
     pub error: Option<String>,
 }
 
-/// The wizard. `memory` is what this machine has free, in bytes, if it is known.
+/// How the run trains, as the form names it. Empty fields leave it to the preset.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Settings {
+    /// `lora`, `dora` or `qlora`.
+    #[serde(default)]
+    pub method: String,
+    /// `exact` or `fast`.
+    #[serde(default)]
+    pub arithmetic: String,
+    /// Rank of the update.
+    #[serde(default)]
+    pub rank: String,
+    /// Numerator of its scale.
+    #[serde(default)]
+    pub alpha: String,
+    /// Peak learning rate.
+    #[serde(default)]
+    pub learning_rate: String,
+    /// Passes over the rows.
+    #[serde(default)]
+    pub epochs: String,
+    /// Which layers get an update: `all`, `attention` or `mlp`.
+    #[serde(default)]
+    pub targets: String,
+}
+
+/// Layers of a choice, by their PEFT names.
+fn layers(targets: &str) -> Option<&'static [&'static str]> {
+    match targets {
+        "attention" => Some(&["q_proj", "k_proj", "v_proj", "o_proj"]),
+        "mlp" => Some(&["gate_proj", "up_proj", "down_proj"]),
+        _ => None,
+    }
+}
+
+impl Settings {
+    /// What is chosen, as settings of a recipe over the preset.
+    pub fn to_json(&self) -> Value {
+        let mut recipe = Map::new();
+        let mut lora = Map::new();
+        // A number is sent as one; anything else as it was typed, for the engine to refuse by name.
+        let number = |text: &str| -> Option<Value> {
+            let text = text.trim();
+            (!text.is_empty()).then(|| serde_json::from_str(text).unwrap_or_else(|_| text.into()))
+        };
+        for (name, text, usual) in [
+            ("method", &self.method, "lora"),
+            ("arithmetic", &self.arithmetic, "exact"),
+        ] {
+            if !text.is_empty() && text != usual {
+                recipe.insert(name.into(), text.as_str().into());
+            }
+        }
+        for (name, text) in [("rank", &self.rank), ("alpha", &self.alpha)] {
+            lora.extend(number(text).map(|value| (name.to_owned(), value)));
+        }
+        if let Some(names) = layers(&self.targets) {
+            lora.insert("targets".into(), names.to_vec().into());
+        }
+        recipe.extend(number(&self.learning_rate).map(|rate| ("learning_rate".to_owned(), rate)));
+        if let Some(epochs) = number(&self.epochs) {
+            recipe.insert("length".into(), json!({ "epochs": epochs }));
+        }
+        if !lora.is_empty() {
+            recipe.insert("lora".into(), lora.into());
+        }
+        recipe.into()
+    }
+}
+
+/// The wizard.
 pub fn tune(
     frame: &Frame,
     datanets: &[DatanetSummary],
     bases: &[ModelSummary],
     list: &[PresetView],
     choice: &Choice,
-    memory: Option<u64>,
 ) -> Markup {
     Page {
         title: "New tuning run",
@@ -67,8 +140,9 @@ pub fn tune(
                     }
                     fieldset {
                         legend { span.n { "3" } "How thorough" }
-                        div #presets.options aria-live="polite" { (presets(list, choice.preset.as_deref(), memory)) }
+                        div #presets.options aria-live="polite" { (presets(list, choice.preset.as_deref())) }
                     }
+                    (settings(&choice.settings))
                     fieldset {
                         legend { span.n { "4" } label for="name" { "Name" } }
                         input #name type="text" name="name" value=(choice.name) required minlength="3" maxlength="64" pattern="[a-z0-9._\\-]+"
@@ -84,8 +158,67 @@ pub fn tune(
     .render(frame)
 }
 
+/// Everything that has a sound default, folded away. A change asks for new estimates.
+fn settings(chosen: &Settings) -> Markup {
+    let choice = |name: &str, value: &str, now: &str, first: bool, label: &str, about: &str| {
+        let checked = now == value || now.is_empty() && first;
+        html! {
+            label.option {
+                input type="radio" name=(name) value=(value) checked[checked];
+                span { strong { (label) } span.muted { (about) } }
+            }
+        }
+    };
+    let number = |name: &str, label: &str, value: &str, hint: &str, about: &str| {
+        html! {
+            label.field {
+                span { (label) }
+                input type="number" name=(name) value=(value) placeholder=(hint) min="0" step="any" inputmode="decimal";
+                span.muted { (about) }
+            }
+        }
+    };
+    let (method, arithmetic) = (&chosen.method, &chosen.arithmetic);
+    html! {
+        details.settings hx-get="/studio/presets" hx-trigger="change delay:300ms" hx-include="closest form" hx-target="#presets" {
+            summary { "How it trains" span.muted { " – has sound defaults; the estimates above follow what you change" } }
+            fieldset {
+                legend { "Method" }
+                div.options {
+                    (choice("method", "lora", method, true, "LoRA", "A small adapter beside the base."))
+                    (choice("method", "dora", method, false, "DoRA", "LoRA that also learns how strongly each output speaks. A little slower, often a little better."))
+                    (choice("method", "qlora", method, false, "QLoRA", "LoRA over a base kept in 4 bits: least memory. Needs fast arithmetic."))
+                }
+            }
+            fieldset {
+                legend { "Arithmetic" }
+                div.options {
+                    (choice("arithmetic", "exact", arithmetic, true, "Exact", "Anybody can train it again to the same bits, on any machine."))
+                    (choice("arithmetic", "fast", arithmetic, false, "Fast", "Lower precision, several times faster. The same bits only on machines of this kind."))
+                }
+                p.muted { "Either way, who earns from its answers is computed exactly." }
+            }
+            fieldset {
+                legend { "Layers that learn" }
+                div.options {
+                    (choice("targets", "all", &chosen.targets, true, "All", "Learns most."))
+                    (choice("targets", "attention", &chosen.targets, false, "Attention", "What to look at: style and format."))
+                    (choice("targets", "mlp", &chosen.targets, false, "Feed-forward", "What to say: facts."))
+                }
+            }
+            fieldset.fields {
+                legend { "Numbers" }
+                (number("rank", "Rank", &chosen.rank, "by preset", "Room to learn in: 4 to 64. More takes more memory."))
+                (number("alpha", "Alpha", &chosen.alpha, "by preset", "How strongly the adapter speaks."))
+                (number("learning_rate", "Learning rate", &chosen.learning_rate, "by preset", "Lower it if the loss jumps."))
+                (number("epochs", "Passes", &chosen.epochs, "by preset", "How often every row is seen."))
+            }
+        }
+    }
+}
+
 /// The presets of one Datanet as choices, with what they take in words.
-pub fn presets(list: &[PresetView], chosen: Option<&str>, memory: Option<u64>) -> Markup {
+pub fn presets(list: &[PresetView], chosen: Option<&str>) -> Markup {
     html! {
         @if list.is_empty() { p.muted { "Choose a Datanet to see how long each would take." } }
         @for (at, preset) in list.iter().enumerate() {
@@ -96,11 +229,16 @@ pub fn presets(list: &[PresetView], chosen: Option<&str>, memory: Option<u64>) -
                     strong { (format::reason(&preset.name)) }
                     span { (format::sentence(&preset.about)) }
                     span.muted { (format::plural(preset.steps, "step", "steps")) ", about " (format::duration(preset.seconds)) }
-                    span.muted { (fit(preset.memory_bytes, memory)) }
+                    span.muted { (fit(preset.memory_bytes, preset.free_bytes)) }
                 }
             }
         }
     }
+}
+
+/// In place of the presets when the settings do not fit.
+pub fn no_presets(reason: &str) -> Markup {
+    html! { div.alert role="alert" { strong { "These settings do not work. " } (reason) } }
 }
 
 /// Whether the run fits into memory, in words.
@@ -128,6 +266,32 @@ fn fit(needs: u64, free: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_chosen_is_set() {
+        let usual = Settings {
+            method: "lora".into(),
+            arithmetic: "exact".into(),
+            targets: "all".into(),
+            ..Settings::default()
+        };
+        assert_eq!(usual.to_json(), json!({}));
+        let chosen = Settings {
+            method: "dora".into(),
+            rank: " 8 ".into(),
+            learning_rate: "1e-3".into(),
+            epochs: "many".into(),
+            targets: "mlp".into(),
+            ..usual
+        };
+        let expected = json!({
+            "method": "dora",
+            "lora": {"rank": 8, "targets": ["gate_proj", "up_proj", "down_proj"]},
+            "learning_rate": 1e-3,
+            "length": {"epochs": "many"},
+        });
+        assert_eq!(chosen.to_json(), expected);
+    }
 
     #[test]
     fn fit_is_said_in_words() {

@@ -6,13 +6,13 @@ use axum::{
     response::Redirect,
 };
 use maud::Markup;
-use openledger_node::{Node, RunAction};
+use openledger_node::{Node, RunAction, RunRequest};
 use serde::Deserialize;
 
 use super::{Answer, Failure, blocking, frame};
 use crate::{
     format,
-    pages::{self, Choice},
+    pages::{self, Choice, Settings},
 };
 
 pub(super) async fn runs(State(node): State<Node>) -> Answer {
@@ -51,7 +51,7 @@ fn wizard(node: &Node, mut choice: Choice) -> Answer {
     let mut bases = node.models()?;
     bases.retain(|model| model.parent.is_none());
     let list = match choice.datanet {
-        Some(id) => node.presets(id)?,
+        Some(id) => node.presets(id, &choice.settings.to_json())?,
         None => Vec::new(),
     };
     Ok(pages::tune(
@@ -60,7 +60,6 @@ fn wizard(node: &Node, mut choice: Choice) -> Answer {
         &bases,
         &list,
         &choice,
-        free_memory(),
     ))
 }
 
@@ -68,25 +67,31 @@ fn wizard(node: &Node, mut choice: Choice) -> Answer {
 pub(super) struct PresetQuery {
     datanet: u64,
     preset: Option<String>,
+    #[serde(flatten)]
+    settings: Settings,
 }
 
 pub(super) async fn presets(State(node): State<Node>, Query(query): Query<PresetQuery>) -> Answer {
     blocking(move || {
-        let list = node.presets(query.datanet)?;
-        Ok(pages::presets(
-            &list,
-            query.preset.as_deref(),
-            free_memory(),
-        ))
+        let settings = query.settings.to_json();
+        Ok(match node.presets(query.datanet, &settings) {
+            Ok(list) => pages::presets(&list, query.preset.as_deref()),
+            Err(error @ openledger_node::Error::Invalid { .. }) => {
+                pages::no_presets(&error.to_string())
+            }
+            Err(error) => return Err(error.into()),
+        })
     })
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(super) struct Start {
     datanet: u64,
     preset: String,
     name: String,
+    #[serde(flatten)]
+    settings: Settings,
 }
 
 /// Starts a run; a refusal shows the form again with the reason.
@@ -96,9 +101,14 @@ pub(super) async fn start(
 ) -> Result<Redirect, Result<Markup, Failure>> {
     let (node, outcome) = {
         let node = node.clone();
-        let start = (start.datanet, start.preset.clone(), start.name.clone());
+        let request = RunRequest {
+            datanet: start.datanet,
+            preset: start.preset.clone(),
+            name: start.name.clone(),
+            settings: start.settings.to_json(),
+        };
         let work = move || {
-            let outcome = node.start_run(start.0, &start.1, &start.2);
+            let outcome = node.start_run(&request);
             Ok((node, outcome))
         };
         blocking(work).await.map_err(Err)?
@@ -110,6 +120,11 @@ pub(super) async fn start(
                 datanet: Some(start.datanet),
                 preset: Some(start.preset),
                 name: start.name,
+                // Settings that were refused would be refused again with the form.
+                settings: match &error {
+                    openledger_node::Error::Invalid { .. } => Settings::default(),
+                    _ => start.settings,
+                },
                 error: Some(error.to_string()),
             };
             wizard(&node, choice)
@@ -139,14 +154,4 @@ pub(super) async fn control(
         Ok(Redirect::to(&format!("/runs/{}", format::segment(&id))))
     })
     .await
-}
-
-/// Memory that a new process could take, where the system says so (Linux).
-fn free_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    kib.checked_mul(1024)
 }

@@ -225,8 +225,13 @@ pub fn points(n: u64) -> Vec<LossPoint> {
             smoothed = 0.94 * smoothed + 0.06 * loss;
             LossPoint {
                 step,
+                steps: 400,
                 loss,
                 smoothed,
+                perplexity: loss.exp(),
+                tokens: step * 900,
+                memory_bytes: Some(310_000_000 + step * 1_000),
+                eta_seconds: (400 - step) as f64 * 0.2,
                 eval: (step == 1 || step % 50 == 0).then(|| 2.62 + 2.5 * (-2.9 * t).exp()),
                 lr: 2e-3 * (1.0 - t).max(0.0),
                 grad_norm: 1.0 + noise.abs(),
@@ -328,6 +333,7 @@ pub fn presets() -> Vec<PresetView> {
         steps,
         seconds,
         memory_bytes: 312_000_000,
+        free_bytes: Some(12_000_000_000),
     })
     .to_vec()
 }
