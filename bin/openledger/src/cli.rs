@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// A network that pays people when their data shapes an AI's answer.
@@ -24,6 +24,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start a whole network on this machine and run the loop once.
     Dev(DevArgs),
+    /// Tune a model on a file of rows, or look after a tuning run.
+    Train(Box<TrainArgs>),
     /// Pre-train a small base model from plain text, as the bundled one was.
     Pretrain(PretrainArgs),
     /// Show or recompute whose data shaped an answer.
@@ -102,6 +104,86 @@ impl Default for DevArgs {
     }
 }
 
+/// Flags of `openledger train`.
+#[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("job").required(true).args(["data", "watch", "pause", "stop"])))]
+pub(crate) struct TrainArgs {
+    /// What is tuned: a folder in Hugging Face format. Default: the bundled base.
+    #[arg(long, value_name = "PATH|NAME")]
+    pub(crate) base: Option<String>,
+    /// Rows to learn: a JSONL or parquet file, or a folder of them.
+    #[arg(long, value_name = "FILE|DIR", requires = "out")]
+    pub(crate) data: Option<PathBuf>,
+    /// Column with the text; two columns make question and answer, of which the answer is learned.
+    /// `{a}: {b}` joins columns. Default: conversations in the column `messages`.
+    #[arg(long, value_name = "COL[,COL]", value_delimiter = ',')]
+    pub(crate) text: Vec<String>,
+    /// All settings from a TOML file.
+    #[arg(long, value_name = "FILE.toml", conflicts_with = "preset")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Settings sized to the rows: how long the run may take.
+    #[arg(long, default_value = "standard", value_parser = ["quick", "standard", "thorough"])]
+    pub(crate) preset: String,
+    /// What is trained: an adapter (lora, dora), an adapter over a base in 4 or 8 bits (qlora), or
+    /// all weights (full).
+    #[arg(long, value_parser = ["lora", "dora", "qlora", "full"])]
+    pub(crate) method: Option<String>,
+    /// exact: the same bits on every machine, as attribution needs. fast: bf16 products.
+    #[arg(long, value_parser = ["fast", "exact"])]
+    pub(crate) arithmetic: Option<String>,
+    /// One setting, over recipe and preset: `lora.rank=8`, `length={"steps": 100}`. Repeatable.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Most memory that the run may take, such as 2GB. Default: what is free.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+    /// Where the run is kept: checkpoints, curve and the finished adapter. The same command
+    /// resumes what it finds there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the plan and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print plan, steps and outcome as JSON objects, one a line, on stdout.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Follow a run of another process, live or finished, until it ends: its directory, or the id
+    /// of a run of the dev network.
+    #[arg(long, value_name = "DIR|RUN", conflicts_with = "out")]
+    pub(crate) watch: Option<PathBuf>,
+    /// Save a checkpoint of a running run and end its process.
+    #[arg(long, value_name = "DIR|RUN", conflicts_with = "out")]
+    pub(crate) pause: Option<PathBuf>,
+    /// End a running run and keep the adapter as it is.
+    #[arg(long, value_name = "DIR|RUN", conflicts_with = "out")]
+    pub(crate) stop: Option<PathBuf>,
+}
+
+impl TrainArgs {
+    /// Everything that goes over recipe and preset, as `key=value`.
+    pub(crate) fn settings(&self) -> Vec<String> {
+        let named = [("method", &self.method), ("arithmetic", &self.arithmetic)];
+        let named = named
+            .into_iter()
+            .filter_map(|(key, value)| value.as_ref().map(|value| format!("{key}={value}")));
+        named.chain(self.set.iter().cloned()).collect()
+    }
+}
+
+/// A number of bytes with a decimal unit: `512MB`, `2GB`, `1048576`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        other => return Err(format!("{other} is not B, KB, MB or GB")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write it as 512MB or 2GB")?;
+    number.checked_mul(unit).ok_or_else(|| "too large".into())
+}
+
 /// Flags of `openledger pretrain`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PretrainArgs {
@@ -178,6 +260,14 @@ mod tests {
     fn flags_are_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("2GB"), Ok(2_000_000_000));
+        assert_eq!(size("7"), Ok(7));
+        assert!(size("2 lots").is_err() && size("GB").is_err());
+        assert!(size("99999999999GB").is_err());
     }
 
     #[test]

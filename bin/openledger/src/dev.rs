@@ -95,7 +95,7 @@ async fn with_node(node: &Node, args: DevArgs) -> Result<()> {
 }
 
 /// Ctrl-C, or SIGTERM where there is one.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -14,6 +14,7 @@ mod dev;
 mod pretrain;
 mod progress;
 mod table;
+mod train;
 
 use clap::Parser as _;
 
@@ -24,6 +25,7 @@ fn main() -> std::process::ExitCode {
     cli::init_logging(&cli);
     let outcome = match cli.command.unwrap_or_default() {
         Command::Dev(args) => dev::run(args),
+        Command::Train(args) => train::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Attribution(command) => audit::attribution(command),
         Command::Settlement(command) => audit::settlement(command),
