@@ -13,7 +13,9 @@ use std::sync::OnceLock;
 
 use openledger_kernels::{Format, Isa, Lhs, Packed, Rhs, Store, Weight};
 
+use crate::Config;
 use crate::attention::{Sequence, Tiles};
+use crate::cache::{ExactCache, FastCache};
 use crate::lora::{Adapter, PackedGroup};
 
 mod sealed {
@@ -112,14 +114,42 @@ pub trait Arithmetic:
         store: Store,
     );
 
-    /// Causal attention within one sequence: overwrites `attended [rows, q_width]`.
-    fn attend(sequence: Sequence<'_>, attended: &mut [f32], tiles: &mut Tiles);
+    /// Keys and values of one block.
+    type Cache: Clone + Debug + Send + Sync;
+
+    /// An empty cache for one block of a model of this shape.
+    fn cache(c: &Config) -> Self::Cache;
+
+    /// Bytes held.
+    fn cache_bytes(cache: &Self::Cache) -> usize;
+
+    /// Causal attention within one sequence: overwrites `attended [rows, q_width]`, and
+    /// `log_sums [rows * heads]` with what the backward may need.
+    fn attend(
+        sequence: Sequence<'_>,
+        attended: &mut [f32],
+        log_sums: &mut [f32],
+        tiles: &mut Tiles,
+    );
 
     /// Gradient of [`Arithmetic::attend`]: overwrites `d_qkv [rows, qkv_width]`.
     fn attend_back(
         sequence: Sequence<'_>,
+        attended: &[f32],
+        log_sums: &[f32],
         d_attended: &[f32],
         d_qkv: &mut [f32],
+        tiles: &mut Tiles,
+    );
+
+    /// Attention of rows that continue the `held` positions of a cache, which gains theirs; shared
+    /// by `threads` threads of the current pool.
+    fn attend_cached(
+        sequence: Sequence<'_>,
+        threads: usize,
+        held: usize,
+        cache: &mut Self::Cache,
+        attended: &mut [f32],
         tiles: &mut Tiles,
     );
 
@@ -230,17 +260,45 @@ impl Arithmetic for Exact {
         isa.gemm(m, n, k, a, b, c, ldc, store);
     }
 
-    fn attend(sequence: Sequence<'_>, attended: &mut [f32], tiles: &mut Tiles) {
+    type Cache = ExactCache;
+
+    fn cache(_: &Config) -> ExactCache {
+        ExactCache::default()
+    }
+
+    fn cache_bytes(cache: &ExactCache) -> usize {
+        cache.bytes()
+    }
+
+    fn attend(
+        sequence: Sequence<'_>,
+        attended: &mut [f32],
+        _log_sums: &mut [f32],
+        tiles: &mut Tiles,
+    ) {
         sequence.exact(attended, tiles);
     }
 
     fn attend_back(
         sequence: Sequence<'_>,
+        _attended: &[f32],
+        _log_sums: &[f32],
         d_attended: &[f32],
         d_qkv: &mut [f32],
         tiles: &mut Tiles,
     ) {
         sequence.exact_back(d_attended, d_qkv, tiles);
+    }
+
+    fn attend_cached(
+        sequence: Sequence<'_>,
+        threads: usize,
+        held: usize,
+        cache: &mut ExactCache,
+        attended: &mut [f32],
+        tiles: &mut Tiles,
+    ) {
+        sequence.exact_cached(threads, held, cache, attended, tiles);
     }
 
     fn packed(adapter: &Adapter) -> &OnceLock<Vec<PackedGroup<Self>>> {
@@ -328,17 +386,45 @@ impl Arithmetic for Fast {
         isa.gemm_bf16(m, n, k, a, b, c, ldc, store);
     }
 
-    fn attend(sequence: Sequence<'_>, attended: &mut [f32], tiles: &mut Tiles) {
-        sequence.exact(attended, tiles);
+    type Cache = FastCache;
+
+    fn cache(c: &Config) -> FastCache {
+        FastCache::new(c)
+    }
+
+    fn cache_bytes(cache: &FastCache) -> usize {
+        cache.bytes()
+    }
+
+    fn attend(
+        sequence: Sequence<'_>,
+        attended: &mut [f32],
+        log_sums: &mut [f32],
+        tiles: &mut Tiles,
+    ) {
+        sequence.fast(attended, log_sums, tiles);
     }
 
     fn attend_back(
         sequence: Sequence<'_>,
+        attended: &[f32],
+        log_sums: &[f32],
         d_attended: &[f32],
         d_qkv: &mut [f32],
         tiles: &mut Tiles,
     ) {
-        sequence.exact_back(d_attended, d_qkv, tiles);
+        sequence.fast_back(attended, log_sums, d_attended, d_qkv, tiles);
+    }
+
+    fn attend_cached(
+        sequence: Sequence<'_>,
+        threads: usize,
+        held: usize,
+        cache: &mut FastCache,
+        attended: &mut [f32],
+        tiles: &mut Tiles,
+    ) {
+        sequence.fast_cached(threads, held, cache, attended, tiles);
     }
 
     fn packed(adapter: &Adapter) -> &OnceLock<Vec<PackedGroup<Self>>> {

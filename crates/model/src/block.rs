@@ -141,7 +141,7 @@ impl Rows<'_> {
     }
 
     /// Runs block `layer` from `input [count, hidden]` to `output`; `attend` turns the raw `qkv`
-    /// rows (to be rotated in place) into the attended rows.
+    /// rows (to be rotated in place) into the attended rows and their log-sums.
     #[allow(clippy::too_many_arguments, reason = "one block's tensors")]
     pub(crate) fn forward<A: Arithmetic>(
         &self,
@@ -151,7 +151,7 @@ impl Rows<'_> {
         acts: &mut Activations,
         scratch: &mut Scratch,
         output: &mut [f32],
-        attend: impl FnOnce(&mut [f32], &mut [f32]),
+        attend: impl FnOnce(&mut [f32], &mut [f32], &mut [f32]),
     ) {
         let (c, isa, block) = (&base.config, self.isa, base.block(layer));
         acts.resize(c, self.count);
@@ -162,6 +162,7 @@ impl Rows<'_> {
             head_inverse,
             qkv,
             attended,
+            log_sums,
             branch1,
             post_inverse1,
             middle,
@@ -187,7 +188,7 @@ impl Rows<'_> {
         if let Some(norms) = &block.head_norms {
             normalise_heads(isa, c, norms, qkv, raw, head_inverse);
         }
-        attend(qkv, attended);
+        attend(qkv, attended, log_sums);
         let at = (layer, Group::Output);
         let post = block
             .post1

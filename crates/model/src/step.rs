@@ -1,9 +1,10 @@
 //! New tokens of many sequences through the model at once, each with its own adapter.
 
-use openledger_kernels::{AttentionForward, Buffer, Isa, Store};
+use openledger_kernels::{Buffer, Store};
+use rayon::prelude::*;
 
-use crate::arithmetic::Arithmetic;
-use crate::attention;
+use crate::arithmetic::{Arithmetic, Exact};
+use crate::attention::{Sequence, Tiles};
 use crate::block::{self, Rows, Segment};
 use crate::train::check_tokens;
 use crate::workspace::{Activations, Workspace};
@@ -11,11 +12,11 @@ use crate::{Adapter, Base, Config, Error, KvCache};
 
 /// One sequence's share of a step.
 #[derive(Debug)]
-pub struct Lane<'a> {
+pub struct Lane<'a, A: Arithmetic = Exact> {
     /// New tokens, at least one; the cache holds those before them.
     pub tokens: &'a [u32],
     /// Keys and values of the sequence; grows by the new tokens.
-    pub cache: &'a mut KvCache,
+    pub cache: &'a mut KvCache<A>,
     /// Adapter of the sequence, or the bare base model.
     pub adapter: Option<&'a Adapter>,
     /// Whether to return logits of every new token instead of the last one only.
@@ -37,14 +38,15 @@ pub struct LaneOutput {
 /// Every lane's output has the bits it would have alone, and the bits of a full forward of its
 /// sequence. Caches grow only if the whole step succeeds.
 ///
-/// Lanes are spread over the threads of the current rayon pool, which changes no bit.
+/// Lanes (or, of a large model, the products) are spread over the threads of the current rayon
+/// pool, which changes no bit.
 ///
 /// # Errors
 /// When a lane has no new token, an unknown token, no room, or a cache or adapter of another
 /// shape; names the lane or both shapes. No lane is advanced then.
 pub fn step<A: Arithmetic>(
     base: &Base<A>,
-    lanes: &mut [Lane<'_>],
+    lanes: &mut [Lane<'_, A>],
     ws: &mut Workspace,
 ) -> Result<Vec<LaneOutput>, Error> {
     for (index, lane) in lanes.iter().enumerate() {
@@ -53,7 +55,7 @@ pub fn step<A: Arithmetic>(
     let rows: usize = lanes.iter().map(|lane| lane.tokens.len()).sum();
     let threads = rayon::current_num_threads();
     let parts = (rows / ROWS_PER_THREAD).min(threads).min(lanes.len());
-    if parts <= 1 {
+    if parts <= 1 || base.bytes() > CACHED {
         return Ok(run(base, lanes, threads, ws));
     }
     let isa = ws.isa;
@@ -76,9 +78,13 @@ pub fn step<A: Arithmetic>(
 /// Fewer rows than this are not worth another thread.
 const ROWS_PER_THREAD: usize = 8;
 
+/// A model of more bytes than this does not stay in the caches: its threads share each product
+/// instead of the lanes, so that every weight is read from memory once.
+const CACHED: usize = 16 << 20;
+
 /// How many of the first lanes, and rows in them, make at least `fair` rows while leaving one
 /// lane for each of the other `parts`; all lanes for the last part.
-fn share(lanes: &[Lane<'_>], fair: usize, parts: usize) -> (usize, usize) {
+fn share<A: Arithmetic>(lanes: &[Lane<'_, A>], fair: usize, parts: usize) -> (usize, usize) {
     let (mut count, mut rows) = (0, 0);
     while parts == 1 && count < lanes.len()
         || parts > 1 && rows < fair && lanes.len() - count >= parts
@@ -89,7 +95,7 @@ fn share(lanes: &[Lane<'_>], fair: usize, parts: usize) -> (usize, usize) {
     (count, rows)
 }
 
-fn check(c: &Config, index: usize, lane: &Lane<'_>) -> Result<(), Error> {
+fn check<A: Arithmetic>(c: &Config, index: usize, lane: &Lane<'_, A>) -> Result<(), Error> {
     if lane.tokens.is_empty() {
         return Err(Error::EmptyLane { lane: index });
     }
@@ -101,7 +107,7 @@ fn check(c: &Config, index: usize, lane: &Lane<'_>) -> Result<(), Error> {
 /// One thread's lanes, all checked.
 fn run<A: Arithmetic>(
     base: &Base<A>,
-    lanes: &mut [Lane<'_>],
+    lanes: &mut [Lane<'_, A>],
     threads: usize,
     ws: &mut Workspace,
 ) -> Vec<LaneOutput> {
@@ -131,7 +137,7 @@ fn run<A: Arithmetic>(
         stream,
         blocks,
         scratch,
-        scores,
+        lane_tiles,
         ..
     } = ws;
     stream.resize_with(stream.len().max(2), Buffer::default);
@@ -151,11 +157,7 @@ fn run<A: Arithmetic>(
             acts,
             scratch,
             output,
-            |qkv, attended| {
-                attend(
-                    rows.isa, base, layer, lanes, &segments, qkv, attended, scores,
-                );
-            },
+            |qkv, attended, _| attend(base, &rows, layer, lanes, qkv, attended, lane_tiles),
         );
         std::mem::swap(input, output);
     }
@@ -185,77 +187,71 @@ fn merge<'a>(segments: &[Segment<'a>]) -> Vec<Segment<'a>> {
     runs
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one layer's attention over all lanes"
-)]
+/// Rotates the new queries and keys of every lane and attends over its cache. One lane's rows, or
+/// else the lanes, are shared by the threads.
 fn attend<A: Arithmetic>(
-    isa: Isa,
     base: &Base<A>,
+    rows: &Rows<'_>,
     layer: usize,
-    lanes: &mut [Lane<'_>],
-    segments: &[Segment<'_>],
+    lanes: &mut [Lane<'_, A>],
     qkv: &mut [f32],
     attended: &mut [f32],
-    scratch: &mut Buffer,
+    tiles: &mut Vec<Tiles>,
 ) {
     let c = &base.config;
-    let (hd, stride, width) = (c.head_dim, c.qkv_width(), c.q_width());
-    let group = c.heads / c.kv_heads;
-    for (lane, segment) in lanes.iter_mut().zip(segments) {
-        let rows = segment.rows.len();
-        let qkv = &mut qkv[segment.rows.start * stride..][..rows * stride];
-        let out = &mut attended[segment.rows.start * width..][..rows * width];
-        let held = lane.cache.len();
-        isa.rope(
-            qkv,
-            stride,
-            rows,
-            c.heads + c.kv_heads,
-            base.rope(layer),
-            held,
-            false,
-        );
-        lane.cache.write(layer, &qkv[width..], stride, rows);
-        for kv in 0..c.kv_heads {
-            let (values, value_stride) = lane.cache.values(layer, kv);
-            let first = kv * group * hd;
-            let job = AttentionForward {
-                queries: &qkv[first..],
-                query_stride: hd,
-                rows: group,
-                head_dim: hd,
-                keys: lane.cache.keys(layer, kv),
-                values,
-                value_stride,
-                visible: held + 1,
-                grow: 0,
-                scores: attention::score_rule(c, layer),
+    let (stride, width) = (c.qkv_width(), c.q_width());
+    let parts = rows.threads.min(lanes.len());
+    tiles.resize_with(tiles.len().max(parts), Tiles::default);
+    let each = lanes.len().div_ceil(parts);
+    let threads = if parts == 1 { rows.threads } else { 1 };
+    let work = |(lanes, qkv, attended, tiles): (
+        &mut [Lane<'_, A>],
+        &mut [f32],
+        &mut [f32],
+        &mut Tiles,
+    )| {
+        let (mut qkv, mut attended) = (qkv, attended);
+        for lane in lanes {
+            let count = lane.tokens.len();
+            let (own, rest) = qkv.split_at_mut(count * stride);
+            qkv = rest;
+            let (out, rest) = attended.split_at_mut(count * width);
+            attended = rest;
+            let held = lane.cache.len();
+            let heads = c.heads + c.kv_heads;
+            rows.isa
+                .rope(own, stride, count, heads, base.rope(layer), held, false);
+            let sequence = Sequence {
+                isa: rows.isa,
+                c,
+                layer,
+                qkv: own,
             };
-            if rows == 1 {
-                // The heads of a group see the same positions: one product serves them all.
-                isa.attention(&job, &mut out[first..], hd, scratch);
-                continue;
-            }
-            for head in 0..group {
-                let at = first + head * hd;
-                let job = AttentionForward {
-                    queries: &qkv[at..],
-                    query_stride: stride,
-                    rows,
-                    grow: 1,
-                    ..job
-                };
-                isa.attention(&job, &mut out[at..], width, scratch);
-            }
+            let cache = lane.cache.layer(layer);
+            A::attend_cached(sequence, threads, held, cache, out, tiles);
         }
+    };
+    if parts == 1 {
+        work((lanes, qkv, attended, &mut tiles[0]));
+        return;
     }
+    let (mut qkv, mut attended) = (qkv, attended);
+    let mut shares = Vec::with_capacity(parts);
+    for (lanes, tiles) in lanes.chunks_mut(each).zip(tiles) {
+        let count: usize = lanes.iter().map(|lane| lane.tokens.len()).sum();
+        let (own, rest) = qkv.split_at_mut(count * stride);
+        qkv = rest;
+        let (out, rest) = attended.split_at_mut(count * width);
+        attended = rest;
+        shares.push((lanes, own, out, tiles));
+    }
+    shares.into_par_iter().for_each(work);
 }
 
 /// Final norm and logits of the rows that lanes asked for.
 fn project<A: Arithmetic>(
     base: &Base<A>,
-    lanes: &[Lane<'_>],
+    lanes: &[Lane<'_, A>],
     segments: &[Segment<'_>],
     threads: usize,
     ws: &mut Workspace,

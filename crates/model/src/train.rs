@@ -329,8 +329,15 @@ fn forward<A: Arithmetic>(
             acts,
             scratch,
             output,
-            |qkv, attended| {
-                attend(base, rows.isa, layer, members, qkv, attended, tiles);
+            |qkv, attended, log_sums| {
+                attend(
+                    base,
+                    rows.isa,
+                    layer,
+                    members,
+                    (qkv, attended, log_sums),
+                    tiles,
+                );
             },
         );
     }
@@ -342,8 +349,7 @@ fn attend<A: Arithmetic>(
     isa: Isa,
     layer: usize,
     members: &[Member<'_>],
-    qkv: &mut [f32],
-    attended: &mut [f32],
+    (qkv, attended, log_sums): (&mut [f32], &mut [f32], &mut [f32]),
     tiles: &mut attention::Tiles,
 ) {
     let c = &base.config;
@@ -351,8 +357,9 @@ fn attend<A: Arithmetic>(
         let qkv = &mut qkv[rows.start * c.qkv_width()..rows.end * c.qkv_width()];
         rotate(base, isa, layer, qkv, rows.len(), false);
         let out = &mut attended[rows.start * c.q_width()..rows.end * c.q_width()];
+        let log_sums = &mut log_sums[rows.start * c.heads..rows.end * c.heads];
         let sequence = Sequence { isa, c, layer, qkv };
-        A::attend(sequence, out, tiles);
+        A::attend(sequence, out, log_sums, tiles);
     }
 }
 
@@ -538,8 +545,15 @@ fn backward<A: Arithmetic>(
                 acts,
                 scratch,
                 output,
-                |qkv, attended| {
-                    attend(base, rows.isa, layer, members, qkv, attended, tiles);
+                |qkv, attended, log_sums| {
+                    attend(
+                        base,
+                        rows.isa,
+                        layer,
+                        members,
+                        (qkv, attended, log_sums),
+                        tiles,
+                    );
                 },
             );
             &blocks[0]

@@ -23,8 +23,8 @@ pub struct Workspace {
     pub(crate) head: Head,
     pub(crate) back: Back,
     pub(crate) tiles: Tiles,
-    /// Scores of a step's attention.
-    pub(crate) scores: Buffer,
+    /// Those of a step's threads.
+    pub(crate) lane_tiles: Vec<Tiles>,
     /// Gradient of `s A x`.
     pub(crate) inner: Buffer,
     /// Workspaces of the other threads of a step.
@@ -43,6 +43,8 @@ pub(crate) struct Activations {
     /// Rotated queries, rotated keys, values.
     pub(crate) qkv: Buffer,
     pub(crate) attended: Buffer,
+    /// Logarithms of the sums of the scores' exponentials, `[rows, heads]`.
+    pub(crate) log_sums: Buffer,
     /// What attention adds to the residual stream, before its own norm if the model has one.
     pub(crate) branch1: Buffer,
     pub(crate) post_inverse1: Buffer,
@@ -69,6 +71,7 @@ impl Activations {
             (key_inverse, heads * c.kv_heads),
             (&mut self.qkv, c.qkv_width()),
             (&mut self.attended, c.q_width()),
+            (&mut self.log_sums, c.heads),
             (&mut self.branch1, post * c.hidden),
             (&mut self.post_inverse1, post),
             (&mut self.middle, c.hidden),

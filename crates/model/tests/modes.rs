@@ -37,7 +37,7 @@ fn answers<A: Arithmetic>(base: &Base<A>, tuned: &Adapter, batch: usize, isa: Is
             .collect();
         let mut outputs = vec![Vec::new(); group.len()];
         for round in 0..3 {
-            let mut lanes: Vec<Lane<'_>> = group
+            let mut lanes: Vec<Lane<'_, A>> = group
                 .iter()
                 .zip(&mut caches)
                 .enumerate()

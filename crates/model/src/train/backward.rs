@@ -101,7 +101,7 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
             dy: self.branch(post, saved, stream, branch),
         };
         self.linear(&o, Some(attended));
-        self.attention(&acts.qkv, attended, qkv, tiles);
+        self.attention(acts, attended, qkv, tiles);
         if let Some(norms) = &block.head_norms {
             self.head_norms(&at, norms, acts, qkv);
         }
@@ -243,7 +243,7 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
     /// Overwrites `d_qkv` with the gradient of the unrotated queries and keys, and of the values.
     fn attention(
         &self,
-        qkv: &[f32],
+        acts: &Activations,
         d_attended: &[f32],
         d_qkv: &mut [f32],
         tiles: &mut attention::Tiles,
@@ -256,11 +256,13 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
                 isa,
                 c,
                 layer: self.layer,
-                qkv: &qkv[start..end],
+                qkv: &acts.qkv[start..end],
             };
-            let d_out = &d_attended[rows.start * c.q_width()..rows.end * c.q_width()];
+            let out = rows.start * c.q_width()..rows.end * c.q_width();
+            let log_sums = &acts.log_sums[rows.start * c.heads..rows.end * c.heads];
+            let (attended, d_attended) = (&acts.attended[out.clone()], &d_attended[out]);
             let d_qkv = &mut d_qkv[start..end];
-            A::attend_back(sequence, d_out, d_qkv, tiles);
+            A::attend_back(sequence, attended, log_sums, d_attended, d_qkv, tiles);
             rotate(base, isa, self.layer, d_qkv, rows.len(), true);
         }
     }
