@@ -84,7 +84,7 @@ impl<'a, S: Subject> Session<'a, S> {
             }
             None => {
                 let state = State::new(identity, before(&subject)?);
-                (Moments::zeros(plan.optimizer, &segments), state)
+                (Moments::zeros(plan.optimizer, count, &segments), state)
             }
         };
         let log = MetricsLog::open(&run_dir.join(METRICS_FILE), state.step)?;

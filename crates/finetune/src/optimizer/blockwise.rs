@@ -262,7 +262,7 @@ mod tests {
         let count = 812;
         let start: Vec<f32> = (0..count).map(|i| (i % 17) as f32 * 0.1 - 0.8).collect();
         let mut parameters = start.clone();
-        let mut moments = Moments::zeros(Optimizer::Adamw8bit, &segments);
+        let mut moments = Moments::zeros(Optimizer::Adamw8bit, count, &segments);
         let wide = |values: &[f32]| values.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>();
         let mut tensors = [0..512, 512..812].map(|range: std::ops::Range<usize>| {
             let zeros = vec![0.0; range.len()];
@@ -277,7 +277,7 @@ mod tests {
             )
         });
         let mut exact = parameters.clone();
-        let mut full = Moments::zeros(Optimizer::Adamw, &segments);
+        let mut full = Moments::zeros(Optimizer::Adamw, count, &segments);
         for step in 1..=40u16 {
             let g = gradients(count, usize::from(step));
             let at = Step {
@@ -318,7 +318,7 @@ mod tests {
         let layout: [(usize, &[usize]); 1] = [(0, &[1, 256])];
         let segments = segments(layout);
         let mut parameters = vec![0.0f32; 256];
-        let mut moments = Moments::zeros(Optimizer::Adamw8bit, &segments);
+        let mut moments = Moments::zeros(Optimizer::Adamw8bit, 256, &segments);
         let mut g = vec![1e-5f32; 256];
         g[0] = 1.0;
         for number in 1..=20 {

@@ -106,9 +106,8 @@ pub(crate) enum Moments {
 }
 
 impl Moments {
-    /// Zero moments for the values of `segments`.
-    pub(crate) fn zeros(kind: Optimizer, segments: &[Segment]) -> Self {
-        let parameters = segments.last().map_or(0, |segment| segment.end);
+    /// Zero moments for `parameters` values, of which those in `segments` are updated here.
+    pub(crate) fn zeros(kind: Optimizer, parameters: usize, segments: &[Segment]) -> Self {
         match kind {
             Optimizer::Adamw => Self::Full {
                 first: vec![0.0; parameters],
@@ -242,6 +241,14 @@ impl Factors {
     }
 }
 
+/// The place in a vector that was cut up to `at`, where `segment` begins: what lies between is
+/// another optimizer's.
+fn gap(at: &mut usize, segment: &Segment) -> usize {
+    let gap = segment.start - *at;
+    *at = segment.end;
+    gap
+}
+
 /// Cuts the first `count` items off `rest`.
 fn take<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
     let (head, tail) = std::mem::take(rest).split_at_mut(count);
@@ -249,7 +256,7 @@ fn take<'a, T>(rest: &mut &'a mut [T], count: usize) -> &'a mut [T] {
     head
 }
 
-/// One update of `parameters` by `gradients`. `segments` cover the parameters in order.
+/// One update of the values in `segments`, which are in order and leave the others alone.
 pub(crate) fn update(
     settings: &AdamW,
     segments: &[Segment],
@@ -264,14 +271,17 @@ pub(crate) fn update(
         decay: if segment.decays { factors.decay } else { 1.0 },
         ..factors
     };
-    let mut p = parameters;
+    let (mut p, mut at) = (parameters, 0);
     match moments {
         Moments::Full { first, second } => {
             let (mut m, mut v) = (first.as_mut_slice(), second.as_mut_slice());
             let pieces: Vec<_> = segments
                 .iter()
                 .map(|segment| {
-                    let length = segment.len();
+                    let (length, gap) = (segment.len(), gap(&mut at, segment));
+                    take(&mut p, gap);
+                    take(&mut m, gap);
+                    take(&mut v, gap);
                     (
                         segment,
                         take(&mut p, length),
@@ -294,6 +304,10 @@ pub(crate) fn update(
                 .iter()
                 .map(|segment| {
                     let (length, quanta) = (segment.len(), segment.quanta());
+                    let gap = gap(&mut at, segment);
+                    take(&mut p, gap);
+                    m.take(gap, 0);
+                    v.take(gap, 0);
                     (
                         segment,
                         take(&mut p, length),
@@ -339,7 +353,7 @@ mod tests {
         let layout: [(usize, &[usize]); 2] = [(0, &[1, 1]), (1, &[1])];
         let segments = segments(layout);
         let mut parameters = vec![0.5f32, 0.5];
-        let mut moments = Moments::zeros(Optimizer::Adamw, &segments);
+        let mut moments = Moments::zeros(Optimizer::Adamw, 2, &segments);
         let gradients = [0.3, -0.2, 0.05, 0.4, -0.7];
         for (index, g) in gradients.iter().enumerate() {
             let step = index as u64 + 1;
@@ -378,6 +392,46 @@ mod tests {
         let one = pool(1).install(|| norm(&values));
         let four = pool(4).install(|| norm(&values));
         assert_eq!(one.to_bits(), four.to_bits());
+    }
+
+    #[test]
+    fn values_between_segments_are_left_alone() {
+        for kind in [Optimizer::Adamw, Optimizer::Adamw8bit] {
+            let layout: [(usize, &[usize]); 2] = [(300, &[2, 150]), (900, &[40])];
+            let segments = segments(layout);
+            let mut parameters = vec![1.0f32; 1000];
+            let mut moments = Moments::zeros(kind, 1000, &segments);
+            let gradients: Vec<f32> = (0..1000).map(|i| (i % 7) as f32 - 3.0).collect();
+            for number in 1..=3 {
+                let step = Step {
+                    number,
+                    learning_rate: 0.1,
+                    scale: 1.0,
+                };
+                let settings = AdamW::default();
+                update(
+                    &settings,
+                    &segments,
+                    &mut parameters,
+                    &gradients,
+                    &mut moments,
+                    step,
+                );
+            }
+            for (index, (value, gradient)) in parameters.iter().zip(&gradients).enumerate() {
+                let inside = (300..600).contains(&index) || (900..940).contains(&index);
+                let moved = if inside {
+                    -0.3 * gradient.signum()
+                } else {
+                    0.0
+                };
+                let moved = if *gradient == 0.0 { 0.0 } else { moved };
+                assert!(
+                    (value - 1.0 - moved).abs() < 1e-2,
+                    "{kind:?} {index}: {value}"
+                );
+            }
+        }
     }
 
     #[test]
