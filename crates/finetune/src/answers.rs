@@ -94,7 +94,7 @@ pub fn greedy<A: Arithmetic>(
             .collect();
         let mut next: Vec<Option<Vec<u32>>> = batch.iter().cloned().map(Some).collect();
         while next.iter().any(Option::is_some) {
-            let mut lanes: Vec<Lane<'_>> = next
+            let mut lanes: Vec<Lane<'_, A>> = next
                 .iter()
                 .zip(&mut caches)
                 .filter_map(|(tokens, cache)| {
