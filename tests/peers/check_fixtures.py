@@ -65,7 +65,7 @@ def main():
         for folder in sorted(copy.iterdir()):
             committed = FIXTURES / "architectures" / folder.name / "reference.json"
             compare(folder.name, committed, folder / "reference.json")
-        for adapter in ("adapter-ours", "adapter-peft"):
+        for adapter in ("adapter-ours", "adapter-peft", "adapter-dora"):
             copy = scratch / adapter
             shutil.copytree(FIXTURES / adapter, copy)
             (copy / "golden.json").unlink()

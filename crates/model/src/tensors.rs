@@ -326,6 +326,22 @@ impl Tensors for Directory {
     }
 }
 
+impl Config {
+    /// The configuration of the model in `directory`, with the ends of text that its generation
+    /// settings add.
+    ///
+    /// # Errors
+    /// As [`Config::from_hf`].
+    pub fn load(directory: &Path) -> Result<Self, Error> {
+        let mut config = Self::from_hf(directory)?;
+        let generation = directory.join("generation_config.json");
+        if generation.exists() {
+            add_ends(&mut config, &files::read_json(&generation)?);
+        }
+        Ok(config)
+    }
+}
+
 impl<A: Arithmetic> Base<A> {
     /// Loads a model in the Hugging Face layout, storing its matrices as `format`:
     /// `config.json` and either `model.safetensors` or the shards that
@@ -339,11 +355,7 @@ impl<A: Arithmetic> Base<A> {
     /// missing, unknown, of another shape than the configuration says, or not finite; the error
     /// names the file, the tensor and both shapes.
     pub fn load_as(directory: &Path, format: A::Format) -> Result<Self, Error> {
-        let mut config = Config::from_hf(directory)?;
-        let generation = directory.join("generation_config.json");
-        if generation.exists() {
-            add_ends(&mut config, &files::read_json(&generation)?);
-        }
+        let config = Config::load(directory)?;
         let mut tensors = Directory::open(directory, &config)?;
         Self::read(config, format, &mut tensors)
     }

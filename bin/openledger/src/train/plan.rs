@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use indicatif::{HumanBytes, HumanCount};
 use openledger_finetune::data::{self, Columns};
-use openledger_finetune::{Dataset, Preset, Recipe, Row, estimate};
+use openledger_finetune::{Dataset, Preset, Recipe, Row, estimate_from};
 use openledger_model::template::Template;
-use openledger_model::{Base, Tokenizer, parameter_count};
+use openledger_model::{Config, Tokenizer, parameter_count};
 use serde::Serialize;
 
 use super::settings;
@@ -50,7 +50,7 @@ pub(super) struct Plan {
 /// Reads base, rows and recipe, and estimates the run.
 pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
     let folder = base_folder(args.base.as_deref())?;
-    let base = Base::load(&folder)
+    let config = Config::load(&folder)
         .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let tokenizer = Tokenizer::load(&folder)?;
     let template = Template::load(&folder)?.unwrap_or_else(|| Template::for_tokenizer(&tokenizer));
@@ -64,20 +64,21 @@ pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
     // The rows are cut and split as the settings say, then a preset is sized to them.
     let settings = settings::parse(&args.settings())?;
     let recipe = recipe.with(&settings)?;
-    let dataset = Dataset::from_rows(&rows, &tokenizer, &base.config, recipe.context, &template)?
+    let dataset = Dataset::from_rows(&rows, &tokenizer, &config, recipe.context, &template)?
         .split(recipe.eval_fraction, recipe.eval_seed)?;
     let recipe = match (&args.recipe, Preset::parse(&args.preset)) {
         (Some(_), _) => recipe,
-        (None, Some(preset)) => Recipe::preset(preset, &base.config, &dataset).with(&settings)?,
+        (None, Some(preset)) => Recipe::preset(preset, &config, &dataset).with(&settings)?,
         (None, None) => bail!("{:?} is not quick, standard or thorough", args.preset),
     };
-    let needs = estimate(&base, &dataset, &recipe)?;
+    let needs = estimate_from(&folder, &dataset, &recipe)
+        .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let plan = Plan {
         base: match &args.base {
             Some(_) => name(&folder),
             None => openledger_node::BUNDLED_BASE.to_owned(),
         },
-        base_parameters: parameter_count(&base.config) as u64,
+        base_parameters: parameter_count(&config) as u64,
         context: dataset.context(),
         data: name(given),
         rows: dataset.examples().len(),
