@@ -5,26 +5,56 @@
 //! inline assembly and the system call that asks Linux for the tile registers. An element is a
 //! chain over blocks of 32 inputs, in each of which even and odd inputs are summed apart; that
 //! differs from the other sets in rounding, and like theirs does not depend on the neighbours of
-//! an element. Panels and rounded rows are the ones that [`crate::fast`] makes for all sets.
+//! an element. Panels and rounded rows are the ones that [`crate::fast`] and [`crate::flash`] make
+//! for all sets.
 
-use crate::fast::{LEFT_STRIDE, Tiles};
 use crate::pairs::PANEL;
 
 /// Rows, and columns, of a tile of sums.
 const SIDE: usize = 16;
 
-/// Pairs that one instruction multiplies.
+/// Most pairs that one instruction multiplies.
 const STEP: usize = 16;
 
+/// A product `sums (+)= left right`: pair `p` of row `i` of the left operand is at
+/// `i * left_row + p`, pair `p` of column `j` of the right one at
+/// `p * right_row + j / 32 * right_panel + j % 32`.
+pub(crate) struct Product {
+    pub(crate) rows: usize,
+    /// Depth; the instructions take equal steps of it, 16 pairs each if those divide it.
+    pub(crate) pairs: usize,
+    /// A multiple of 16.
+    pub(crate) columns: usize,
+    pub(crate) left: *const u32,
+    pub(crate) left_row: usize,
+    pub(crate) right: *const u32,
+    pub(crate) right_row: usize,
+    pub(crate) right_panel: usize,
+    pub(crate) sums: *mut f32,
+    /// Floats between rows of the sums.
+    pub(crate) across: usize,
+    /// Whether the old sums are forgotten.
+    pub(crate) fresh: bool,
+}
+
+impl Product {
+    /// Pairs of one step: the same for every row and column, so that an element's chain is.
+    fn step(&self) -> usize {
+        let divides = |step: &usize| self.pairs.is_multiple_of(*step);
+        (1..=STEP).rev().find(divides).unwrap_or(1)
+    }
+}
+
 /// Eight tile registers: 0 to 3 sums (upper left, upper right, lower left, lower right), 4 and 5
-/// rows of the left operand, 6 and 7 columns of the right one. All rows have 64 bytes.
+/// rows of the left operand, 6 and 7 columns of the right one.
 ///
 /// # Safety
 /// Tiles are used only after `shape`, and by methods whose pointers are valid for their rows,
 /// `stride` bytes apart.
 trait Unit {
-    /// Gives the upper tiles `upper` rows, the lower ones `lower`, and 16 to the right operand's.
-    unsafe fn shape(&mut self, upper: usize, lower: usize);
+    /// Gives the upper tiles `upper` rows, the lower ones `lower`, and `step` to the right
+    /// operand's; rows of the left operand have as many pairs, all others 16 words.
+    unsafe fn shape(&mut self, upper: usize, lower: usize, step: usize);
     unsafe fn zero<const T: usize>(&mut self);
     unsafe fn load<const T: usize>(&mut self, from: *const u32, stride: usize);
     unsafe fn store<const T: usize>(&mut self, to: *mut f32, stride: usize);
@@ -34,27 +64,28 @@ trait Unit {
     unsafe fn release(&mut self);
 }
 
-/// The task, by tiles of 32 rows and 32 columns.
+/// The product, by tiles of 32 rows and 32 columns.
 ///
 /// # Safety
-/// The task's promises, and `unit` is usable. Both operands hold whole steps of 16 pairs.
-unsafe fn multiply<U: Unit>(unit: &mut U, task: &Tiles) {
+/// `unit` is usable and the operands hold the rows, columns and pairs.
+unsafe fn multiply<U: Unit>(unit: &mut U, product: &Product) {
+    let step = product.step();
     let mut shape = (0, 0);
-    for i in (0..task.rows).step_by(2 * SIDE) {
-        let rows = (2 * SIDE).min(task.rows - i);
+    for i in (0..product.rows).step_by(2 * SIDE) {
+        let rows = (2 * SIDE).min(product.rows - i);
         let wanted = (rows.min(SIDE), rows.saturating_sub(SIDE));
-        // SAFETY: tiles are shaped before use; rows `i ..` and columns `j ..` are in the task.
+        // SAFETY: tiles are shaped before use; rows `i ..` and columns `j ..` are in the product.
         unsafe {
             if shape != wanted {
                 shape = wanted;
-                unit.shape(shape.0, shape.1);
+                unit.shape(shape.0, shape.1, step);
             }
-            for j in (0..task.wide).step_by(PANEL) {
-                match (shape.1 > 0, task.wide - j > SIDE) {
-                    (true, true) => block::<U, true, true>(unit, task, i, j),
-                    (true, false) => block::<U, true, false>(unit, task, i, j),
-                    (false, true) => block::<U, false, true>(unit, task, i, j),
-                    (false, false) => block::<U, false, false>(unit, task, i, j),
+            for j in (0..product.columns).step_by(PANEL) {
+                match (shape.1 > 0, product.columns - j > SIDE) {
+                    (true, true) => block::<U, true, true>(unit, product, step, i, j),
+                    (true, false) => block::<U, true, false>(unit, product, step, i, j),
+                    (false, true) => block::<U, false, true>(unit, product, step, i, j),
+                    (false, false) => block::<U, false, false>(unit, product, step, i, j),
                 }
             }
         }
@@ -66,20 +97,21 @@ unsafe fn multiply<U: Unit>(unit: &mut U, task: &Tiles) {
 /// One block of sums; `LOWER` if it has more than 16 rows, `RIGHT` if more than 16 columns.
 ///
 /// # Safety
-/// As [`multiply`]; the block is inside the task and the tiles have its shape.
+/// As [`multiply`]; the block is inside the product and the tiles have its shape.
 #[inline(always)]
 unsafe fn block<U: Unit, const LOWER: bool, const RIGHT: bool>(
     unit: &mut U,
-    task: &Tiles,
+    product: &Product,
+    step: usize,
     i: usize,
     j: usize,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
-        let c = task.c.add(i * task.ldc + j);
-        let below = c.wrapping_add(SIDE * task.ldc);
-        let c_stride = 4 * task.ldc;
-        if task.fresh {
+        let c = product.sums.add(i * product.across + j);
+        let below = c.wrapping_add(SIDE * product.across);
+        let c_stride = 4 * product.across;
+        if product.fresh {
             unit.zero::<0>();
             if RIGHT {
                 unit.zero::<1>();
@@ -102,18 +134,19 @@ unsafe fn block<U: Unit, const LOWER: bool, const RIGHT: bool>(
                 unit.load::<3>(below.add(SIDE).cast(), c_stride);
             }
         }
-        let left = task.left.add(i * LEFT_STRIDE);
-        let panel = task.panel.add(j / PANEL * task.apart);
-        for p in (0..task.pairs).step_by(STEP) {
-            unit.load::<4>(left.add(p), 4 * LEFT_STRIDE);
-            unit.load::<6>(panel.add(p * PANEL), 4 * PANEL);
+        let (left_row, right_row) = (product.left_row, product.right_row);
+        let left = product.left.add(i * left_row);
+        let right = product.right.add(j / PANEL * product.right_panel);
+        for p in (0..product.pairs).step_by(step) {
+            unit.load::<4>(left.add(p), 4 * left_row);
+            unit.load::<6>(right.add(p * right_row), 4 * right_row);
             unit.dot::<0, 4, 6>();
             if RIGHT {
-                unit.load::<7>(panel.add(p * PANEL + SIDE), 4 * PANEL);
+                unit.load::<7>(right.add(p * right_row + SIDE), 4 * right_row);
                 unit.dot::<1, 4, 7>();
             }
             if LOWER {
-                unit.load::<5>(left.add(SIDE * LEFT_STRIDE + p), 4 * LEFT_STRIDE);
+                unit.load::<5>(left.add(SIDE * left_row + p), 4 * left_row);
                 unit.dot::<2, 5, 6>();
             }
             if LOWER && RIGHT {
@@ -142,17 +175,17 @@ mod hardware {
     use std::arch::x86_64::__cpuid_count;
     use std::sync::OnceLock;
 
-    use super::{PANEL, SIDE, Tiles, Unit, multiply};
-    use crate::fast::LEFT_STRIDE;
+    use super::{PANEL, Product, SIDE, Unit, multiply};
+    use crate::fast::{LEFT_STRIDE, Tiles};
     use crate::isa::Isa;
 
-    /// Runs the task on this thread's tiles.
+    /// Computes the product on this thread's tiles.
     ///
     /// # Safety
-    /// [`usable`] said yes, and the task's promises hold for whole steps of 16 pairs.
-    pub(crate) unsafe fn run(task: &Tiles) {
+    /// [`usable`] said yes, and the operands hold the rows, columns and pairs.
+    pub(crate) unsafe fn run(product: &Product) {
         // SAFETY: the caller's promise.
-        unsafe { multiply(&mut Registers, task) }
+        unsafe { multiply(&mut Registers, product) }
     }
 
     /// Whether the processor has the tiles for bf16, Linux lets this process use them, and a
@@ -194,7 +227,7 @@ mod hardware {
         result == 0
     }
 
-    /// A product of all four kinds of tiles against plain Rust.
+    /// Products of all four kinds of tiles against plain Rust.
     fn correct() -> bool {
         const ROWS: usize = SIDE + 3;
         const PAIRS: usize = 32;
@@ -224,7 +257,7 @@ mod hardware {
                     });
                     // SAFETY: the vectors have these shapes; the tiles are present and permitted.
                     unsafe {
-                        run(&tiles);
+                        run(&tiles.product());
                         crate::pairs::run(Isa::PORTABLE, &plain);
                     }
                     if sums[0] != sums[1] {
@@ -252,7 +285,7 @@ mod hardware {
     // one until the next.
     impl Unit for Registers {
         #[inline(always)]
-        unsafe fn shape(&mut self, upper: usize, lower: usize) {
+        unsafe fn shape(&mut self, upper: usize, lower: usize, step: usize) {
             let mut shape = Shape {
                 palette: 1,
                 start_row: 0,
@@ -260,13 +293,14 @@ mod hardware {
                 row_bytes: [0; 16],
                 rows: [0; 16],
             };
-            for (tile, rows) in [upper, upper, lower, lower, upper, lower, 16, 16]
+            for (tile, rows) in [upper, upper, lower, lower, upper, lower, step, step]
                 .into_iter()
                 .enumerate()
             {
                 if rows > 0 {
+                    let words = if matches!(tile, 4 | 5) { step } else { 16 };
                     shape.rows[tile] = rows as u8;
-                    shape.row_bytes[tile] = 64;
+                    shape.row_bytes[tile] = 4 * words as u16;
                 }
             }
             // SAFETY: the operand is 64 bytes of palette 1 with at most 16 rows of 64 bytes.
@@ -299,7 +333,8 @@ mod hardware {
         }
         #[inline(always)]
         unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
-            // SAFETY: the tiles are shaped, 64 bytes a row, 16 rows of the right operand.
+            // SAFETY: the tiles are shaped, and the right operand's have a row for each pair in a
+            // row of the left one's.
             unsafe {
                 asm!("tdpbf16ps tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
                     options(nomem, nostack, preserves_flags));
@@ -315,21 +350,24 @@ mod hardware {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tiles, Unit, multiply};
-    use crate::fast::LEFT_STRIDE;
+    use super::{Product, Unit, multiply};
+    use crate::fast::{LEFT_STRIDE, Tiles};
     use crate::isa::Isa;
     use crate::pairs::{PANEL, widen};
 
     /// The registers in memory, after the operation sections of the Intel SDM (volume 2).
+    #[derive(Default)]
     struct Emulated {
         rows: [usize; 8],
+        words: [usize; 8],
         tiles: [[[u32; 16]; 16]; 8],
         shaped: bool,
     }
 
     impl Unit for Emulated {
-        unsafe fn shape(&mut self, upper: usize, lower: usize) {
-            self.rows = [upper, upper, lower, lower, upper, lower, 16, 16];
+        unsafe fn shape(&mut self, upper: usize, lower: usize, step: usize) {
+            self.rows = [upper, upper, lower, lower, upper, lower, step, step];
+            self.words = [16, 16, 16, 16, step, step, 16, 16];
             self.tiles = [[[0; 16]; 16]; 8];
             self.shaped = true;
         }
@@ -341,8 +379,10 @@ mod tests {
             assert!(self.shaped && self.rows[T] > 0);
             self.tiles[T] = [[0; 16]; 16];
             for i in 0..self.rows[T] {
-                // SAFETY: trait contract.
-                self.tiles[T][i] = unsafe { from.byte_add(i * stride).cast::<[u32; 16]>().read() };
+                for word in 0..self.words[T] {
+                    // SAFETY: trait contract.
+                    self.tiles[T][i][word] = unsafe { *from.byte_add(i * stride).add(word) };
+                }
             }
         }
         unsafe fn store<const T: usize>(&mut self, to: *mut f32, stride: usize) {
@@ -357,11 +397,11 @@ mod tests {
             }
         }
         unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
-            assert!(self.shaped && self.rows[C] == self.rows[A] && self.rows[B] == 16);
+            assert!(self.shaped && self.rows[C] == self.rows[A] && self.rows[B] == self.words[A]);
             for i in 0..self.rows[C] {
                 for j in 0..16 {
                     let (mut even, mut odd) = (0.0_f32, 0.0_f32);
-                    for p in 0..16 {
+                    for p in 0..self.rows[B] {
                         let (a, b) = (self.tiles[A][i][p], self.tiles[B][p][j]);
                         even = widen(a & 0xffff).mul_add(widen(b & 0xffff), even);
                         odd = widen(a >> 16).mul_add(widen(b >> 16), odd);
@@ -409,14 +449,10 @@ mod tests {
                         ldc,
                         fresh,
                     });
-                    let mut unit = Emulated {
-                        rows: [0; 8],
-                        tiles: [[[0; 16]; 16]; 8],
-                        shaped: false,
-                    };
+                    let mut unit = Emulated::default();
                     // SAFETY: the vectors have these shapes.
                     unsafe {
-                        multiply(&mut unit, &tiles);
+                        multiply(&mut unit, &tiles.product());
                         crate::pairs::run(Isa::PORTABLE, &plain);
                     }
                     assert!(!unit.shaped);
@@ -425,6 +461,52 @@ mod tests {
                         "{rows} rows, {wide} columns, fresh: {fresh}"
                     );
                 }
+            }
+        }
+    }
+
+    /// A depth that no step of 16 pairs divides, and rows apart as attention has them.
+    #[test]
+    fn steps_divide_the_depth() {
+        let bf16 = |i: usize| ((i * 11 % 19) as f32 - 9.0).to_bits() >> 16;
+        let numbers = |count: usize| -> Vec<u32> {
+            (0..count)
+                .map(|i| bf16(2 * i) | bf16(3 * i + 1) << 16)
+                .collect()
+        };
+        for (pairs, step) in [(1, 1), (19, 1), (35, 7), (40, 10), (24, 12), (48, 16)] {
+            let (rows, columns, left_row, right_row) = (20, 64, pairs + 3, 70);
+            let (left, right) = (numbers(rows * left_row), numbers(pairs * right_row));
+            let mut sums = vec![f32::NAN; rows * columns];
+            let product = Product {
+                rows,
+                pairs,
+                columns,
+                left: left.as_ptr(),
+                left_row,
+                right: right.as_ptr(),
+                right_row,
+                right_panel: PANEL,
+                sums: sums.as_mut_ptr(),
+                across: columns,
+                fresh: true,
+            };
+            assert_eq!(product.step(), step);
+            // SAFETY: the vectors have these shapes.
+            unsafe { multiply(&mut Emulated::default(), &product) };
+            for (at, sum) in sums.iter().enumerate() {
+                let (i, j) = (at / columns, at % columns);
+                let want: f32 = (0..pairs)
+                    .map(|p| {
+                        let (a, b) = (left[i * left_row + p], right[p * right_row + j]);
+                        widen(a & 0xffff) * widen(b & 0xffff) + widen(a >> 16) * widen(b >> 16)
+                    })
+                    .sum();
+                assert_eq!(
+                    sum.to_bits(),
+                    want.to_bits(),
+                    "{pairs} pairs, row {i}, column {j}"
+                );
             }
         }
     }

@@ -534,9 +534,27 @@ impl Tiles {
         unsafe {
             match isa.0 {
                 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-                Kind::Amx => crate::amx::run(self),
+                Kind::Amx => crate::amx::run(&self.product()),
                 _ => run(isa, self),
             }
+        }
+    }
+
+    /// The same for AMX, up to the padding of the depth.
+    #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+    pub(crate) fn product(&self) -> crate::amx::Product {
+        crate::amx::Product {
+            rows: self.rows,
+            pairs: self.pairs.next_multiple_of(16),
+            columns: self.wide,
+            left: self.left,
+            left_row: LEFT_STRIDE,
+            right: self.panel,
+            right_row: PANEL,
+            right_panel: self.apart,
+            sums: self.c,
+            across: self.ldc,
+            fresh: self.fresh,
         }
     }
 }
