@@ -64,11 +64,39 @@ trait Unit {
     unsafe fn release(&mut self);
 }
 
+/// Where the pairs of the right operand come from.
+trait Source {
+    /// Pairs between the rows of a step.
+    fn row(&self) -> usize;
+    /// The step of the panel of column `j` that begins at pair `p`.
+    ///
+    /// # Safety
+    /// Column and pair are inside the product, and the source's instruction set is enabled.
+    unsafe fn step(&mut self, j: usize, p: usize) -> *const u32;
+}
+
+/// Pairs that lie where the product says.
+struct InPlace<'a>(&'a Product);
+
+impl Source for InPlace<'_> {
+    #[inline(always)]
+    fn row(&self) -> usize {
+        self.0.right_row
+    }
+    #[inline(always)]
+    unsafe fn step(&mut self, j: usize, p: usize) -> *const u32 {
+        let at = j / PANEL * self.0.right_panel + p * self.0.right_row;
+        // SAFETY: the caller's promise.
+        unsafe { self.0.right.add(at) }
+    }
+}
+
 /// The product, by tiles of 32 rows and 32 columns.
 ///
 /// # Safety
-/// `unit` is usable and the operands hold the rows, columns and pairs.
-unsafe fn multiply<U: Unit>(unit: &mut U, product: &Product) {
+/// `unit` and `source` are usable and the operands hold the rows, columns and pairs.
+#[inline(always)]
+unsafe fn multiply<U: Unit, S: Source>(unit: &mut U, source: &mut S, product: &Product) {
     let step = product.step();
     let mut shape = (0, 0);
     for i in (0..product.rows).step_by(2 * SIDE) {
@@ -82,10 +110,12 @@ unsafe fn multiply<U: Unit>(unit: &mut U, product: &Product) {
             }
             for j in (0..product.columns).step_by(PANEL) {
                 match (shape.1 > 0, product.columns - j > SIDE) {
-                    (true, true) => block::<U, true, true>(unit, product, step, i, j),
-                    (true, false) => block::<U, true, false>(unit, product, step, i, j),
-                    (false, true) => block::<U, false, true>(unit, product, step, i, j),
-                    (false, false) => block::<U, false, false>(unit, product, step, i, j),
+                    (true, true) => block::<U, S, true, true>(unit, source, product, step, i, j),
+                    (true, false) => block::<U, S, true, false>(unit, source, product, step, i, j),
+                    (false, true) => block::<U, S, false, true>(unit, source, product, step, i, j),
+                    (false, false) => {
+                        block::<U, S, false, false>(unit, source, product, step, i, j)
+                    }
                 }
             }
         }
@@ -99,8 +129,9 @@ unsafe fn multiply<U: Unit>(unit: &mut U, product: &Product) {
 /// # Safety
 /// As [`multiply`]; the block is inside the product and the tiles have its shape.
 #[inline(always)]
-unsafe fn block<U: Unit, const LOWER: bool, const RIGHT: bool>(
+unsafe fn block<U: Unit, S: Source, const LOWER: bool, const RIGHT: bool>(
     unit: &mut U,
+    source: &mut S,
     product: &Product,
     step: usize,
     i: usize,
@@ -134,15 +165,15 @@ unsafe fn block<U: Unit, const LOWER: bool, const RIGHT: bool>(
                 unit.load::<3>(below.add(SIDE).cast(), c_stride);
             }
         }
-        let (left_row, right_row) = (product.left_row, product.right_row);
+        let (left_row, right_row) = (product.left_row, source.row());
         let left = product.left.add(i * left_row);
-        let right = product.right.add(j / PANEL * product.right_panel);
         for p in (0..product.pairs).step_by(step) {
+            let right = source.step(j, p);
             unit.load::<4>(left.add(p), 4 * left_row);
-            unit.load::<6>(right.add(p * right_row), 4 * right_row);
+            unit.load::<6>(right, 4 * right_row);
             unit.dot::<0, 4, 6>();
             if RIGHT {
-                unit.load::<7>(right.add(p * right_row + SIDE), 4 * right_row);
+                unit.load::<7>(right.add(SIDE), 4 * right_row);
                 unit.dot::<1, 4, 7>();
             }
             if LOWER {
@@ -167,193 +198,17 @@ unsafe fn block<U: Unit, const LOWER: bool, const RIGHT: bool>(
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(crate) use hardware::{run, usable};
+pub(crate) use hardware::{Unpacking, run, run_unpacking, usable};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod hardware {
-    use std::arch::asm;
-    use std::arch::x86_64::__cpuid_count;
-    use std::sync::OnceLock;
-
-    use super::{PANEL, Product, SIDE, Unit, multiply};
-    use crate::fast::{LEFT_STRIDE, Tiles};
-    use crate::isa::Isa;
-
-    /// Computes the product on this thread's tiles.
-    ///
-    /// # Safety
-    /// [`usable`] said yes, and the operands hold the rows, columns and pairs.
-    pub(crate) unsafe fn run(product: &Product) {
-        // SAFETY: the caller's promise.
-        unsafe { multiply(&mut Registers, product) }
-    }
-
-    /// Whether the processor has the tiles for bf16, Linux lets this process use them, and a
-    /// small product comes out right. Asked once.
-    pub(crate) fn usable() -> bool {
-        static USABLE: OnceLock<bool> = OnceLock::new();
-        *USABLE.get_or_init(|| present() && permitted() && correct())
-    }
-
-    /// AMX-BF16 and AMX-TILE: CPUID leaf 7, subleaf 0, EDX bits 22 and 24.
-    fn present() -> bool {
-        if __cpuid_count(0, 0).eax < 7 {
-            return false;
-        }
-        let features = __cpuid_count(7, 0).edx;
-        features >> 22 & 1 == 1 && features >> 24 & 1 == 1
-    }
-
-    /// Asks for the state component of the tile data (18): `arch_prctl(ARCH_REQ_XCOMP_PERM, 18)`,
-    /// see Documentation/arch/x86/xstate.rst of Linux. It holds for all threads.
-    fn permitted() -> bool {
-        const SYS_ARCH_PRCTL: i64 = 158;
-        const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
-        const XTILEDATA: i64 = 18;
-        let result: i64;
-        // SAFETY: the call takes two numbers and touches no memory of this process; `syscall`
-        // overwrites rcx and r11.
-        unsafe {
-            asm!(
-                "syscall",
-                inlateout("rax") SYS_ARCH_PRCTL => result,
-                in("rdi") ARCH_REQ_XCOMP_PERM,
-                in("rsi") XTILEDATA,
-                lateout("rcx") _,
-                lateout("r11") _,
-                options(nostack),
-            );
-        }
-        result == 0
-    }
-
-    /// Products of all four kinds of tiles against plain Rust.
-    fn correct() -> bool {
-        const ROWS: usize = SIDE + 3;
-        const PAIRS: usize = 32;
-        // Small integers, exact in bf16 and in every sum.
-        let bf16 = |i: usize| ((i * 7 % 13) as f32 - 6.0).to_bits() >> 16;
-        let pairs = |count: usize| -> Vec<u32> {
-            (0..count)
-                .map(|i| bf16(2 * i) | bf16(2 * i + 5) << 16)
-                .collect()
-        };
-        let (left, panel) = (pairs(ROWS * LEFT_STRIDE), pairs(PAIRS * PANEL));
-        [(ROWS, PANEL), (ROWS, SIDE), (3, PANEL), (3, SIDE)]
-            .into_iter()
-            .all(|(rows, wide)| {
-                let mut sums = [vec![1.0_f32; rows * wide], vec![1.0_f32; rows * wide]];
-                for fresh in [false, true] {
-                    let [tiles, plain] = sums.each_mut().map(|c| Tiles {
-                        rows,
-                        pairs: PAIRS,
-                        left: left.as_ptr(),
-                        panel: panel.as_ptr(),
-                        apart: 0,
-                        wide,
-                        c: c.as_mut_ptr(),
-                        ldc: wide,
-                        fresh,
-                    });
-                    // SAFETY: the vectors have these shapes; the tiles are present and permitted.
-                    unsafe {
-                        run(&tiles.product());
-                        crate::pairs::run(Isa::PORTABLE, &plain);
-                    }
-                    if sums[0] != sums[1] {
-                        return false;
-                    }
-                }
-                true
-            })
-    }
-
-    /// The registers of this thread.
-    struct Registers;
-
-    /// The operand of `ldtilecfg`.
-    #[repr(C, align(64))]
-    struct Shape {
-        palette: u8,
-        start_row: u8,
-        reserved: [u8; 14],
-        row_bytes: [u16; 16],
-        rows: [u8; 16],
-    }
-
-    // The compiler knows of no tile register and therefore keeps what an instruction leaves in
-    // one until the next.
-    impl Unit for Registers {
-        #[inline(always)]
-        unsafe fn shape(&mut self, upper: usize, lower: usize, step: usize) {
-            let mut shape = Shape {
-                palette: 1,
-                start_row: 0,
-                reserved: [0; 14],
-                row_bytes: [0; 16],
-                rows: [0; 16],
-            };
-            for (tile, rows) in [upper, upper, lower, lower, upper, lower, step, step]
-                .into_iter()
-                .enumerate()
-            {
-                if rows > 0 {
-                    let words = if matches!(tile, 4 | 5) { step } else { 16 };
-                    shape.rows[tile] = rows as u8;
-                    shape.row_bytes[tile] = 4 * words as u16;
-                }
-            }
-            // SAFETY: the operand is 64 bytes of palette 1 with at most 16 rows of 64 bytes.
-            unsafe {
-                asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, preserves_flags))
-            }
-        }
-        #[inline(always)]
-        unsafe fn zero<const T: usize>(&mut self) {
-            // SAFETY: the tile is shaped.
-            unsafe {
-                asm!("tilezero tmm{t}", t = const T, options(nomem, nostack, preserves_flags))
-            }
-        }
-        #[inline(always)]
-        unsafe fn load<const T: usize>(&mut self, from: *const u32, stride: usize) {
-            // SAFETY: trait contract.
-            unsafe {
-                asm!("tileloadd tmm{t}, [{from} + {stride}*1]", t = const T, from = in(reg) from,
-                    stride = in(reg) stride, options(readonly, nostack, preserves_flags));
-            }
-        }
-        #[inline(always)]
-        unsafe fn store<const T: usize>(&mut self, to: *mut f32, stride: usize) {
-            // SAFETY: trait contract.
-            unsafe {
-                asm!("tilestored [{to} + {stride}*1], tmm{t}", t = const T, to = in(reg) to,
-                    stride = in(reg) stride, options(nostack, preserves_flags));
-            }
-        }
-        #[inline(always)]
-        unsafe fn dot<const C: usize, const A: usize, const B: usize>(&mut self) {
-            // SAFETY: the tiles are shaped, and the right operand's have a row for each pair in a
-            // row of the left one's.
-            unsafe {
-                asm!("tdpbf16ps tmm{c}, tmm{a}, tmm{b}", c = const C, a = const A, b = const B,
-                    options(nomem, nostack, preserves_flags));
-            }
-        }
-        #[inline(always)]
-        unsafe fn release(&mut self) {
-            // SAFETY: has no operands.
-            unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) }
-        }
-    }
-}
+mod hardware;
 
 #[cfg(test)]
 mod tests {
-    use super::{Product, Unit, multiply};
+    use super::{InPlace, PANEL, Product, Unit, multiply};
     use crate::fast::{LEFT_STRIDE, Tiles};
     use crate::isa::Isa;
-    use crate::pairs::{PANEL, widen};
+    use crate::pairs::widen;
 
     /// The registers in memory, after the operation sections of the Intel SDM (volume 2).
     #[derive(Default)]
@@ -452,7 +307,8 @@ mod tests {
                     let mut unit = Emulated::default();
                     // SAFETY: the vectors have these shapes.
                     unsafe {
-                        multiply(&mut unit, &tiles.product());
+                        let product = tiles.product();
+                        multiply(&mut unit, &mut InPlace(&product), &product);
                         crate::pairs::run(Isa::PORTABLE, &plain);
                     }
                     assert!(!unit.shaped);
@@ -493,7 +349,7 @@ mod tests {
             };
             assert_eq!(product.step(), step);
             // SAFETY: the vectors have these shapes.
-            unsafe { multiply(&mut Emulated::default(), &product) };
+            unsafe { multiply(&mut Emulated::default(), &mut InPlace(&product), &product) };
             for (at, sum) in sums.iter().enumerate() {
                 let (i, j) = (at / columns, at % columns);
                 let want: f32 = (0..pairs)
