@@ -329,7 +329,11 @@ fn attention_scalar(config: &Config) -> usize {
 /// of its three settings matter, so that `low_freq_factor` is taken to be 1, as in all models.
 fn llama3(theta: f32, head_dim: usize, divisors: &[f32]) -> Option<RopeScaling> {
     let plain = frequencies(head_dim, theta);
-    let factor = divisors.iter().copied().fold(1.0_f32, f32::max);
+    let largest = divisors.iter().copied().fold(1.0_f32, f32::max);
+    // Quotients of rounded frequencies are off by their last bits.
+    let short = (largest * 1000.0).round() / 1000.0;
+    let near = (short - largest).abs() <= 1e-6 * largest;
+    let factor = if near { short } else { largest };
     if !factor.is_finite() || divisors.iter().any(|d| d.is_nan() || *d < 1.0) {
         return None;
     }
@@ -344,7 +348,7 @@ fn llama3(theta: f32, head_dim: usize, divisors: &[f32]) -> Option<RopeScaling> 
     let between: Vec<(f64, f64)> = plain
         .iter()
         .zip(divisors)
-        .filter(|(_, d)| **d > 1.0 && **d < factor)
+        .filter(|(_, d)| **d > 1.0 + 1e-5 && **d < factor * (1.0 - 1e-5))
         .map(|(f, d)| (f64::from(*f) / std::f64::consts::TAU, share(*d)))
         .collect();
     let (mut high, mut context) = (4.0, 8192.0);
