@@ -107,6 +107,18 @@ pub(crate) fn describe(c: &Config) -> Result<Described, Error> {
              get other answers there"
         ));
     }
+    if let RopeScaling::Yarn {
+        beta_fast,
+        beta_slow,
+        ..
+    } = f.rope_scaling
+        && (beta_fast.to_bits(), beta_slow.to_bits()) != (32.0_f32.to_bits(), 1.0_f32.to_bits())
+    {
+        d.notes.push(format!(
+            "llama.cpp does not read the ramp of YaRN from files: start it with \
+             --yarn-beta-fast {beta_fast} --yarn-beta-slow {beta_slow}"
+        ));
+    }
     if let Some(bos) = c.bos {
         d.pairs.push((BOS.to_owned(), bos.into()));
     }
