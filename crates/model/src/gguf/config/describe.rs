@@ -151,7 +151,7 @@ fn check_expressible(c: &Config) -> Result<(), Error> {
         let scalar = attention_scalar(c);
         let scale = attention_scale(scalar as u64);
         if f.attention_scale.map(f32::to_bits) != Some(scale.to_bits()) {
-            let found = format!("{:?}", f.attention_scale);
+            let found = f.attention_scale.map_or("1".to_owned(), |x| x.to_string());
             return cannot("attention_scale", found, format!("{scale} in this shape"));
         }
         if architecture == Architecture::Gemma2
