@@ -93,6 +93,10 @@ impl Template {
     /// # Errors
     /// [`Error`] if the file is there but does not parse.
     pub fn load(directory: &Path) -> Result<Option<Self>, Error> {
+        // A GGUF file has no files beside it that are known to be its own.
+        if directory.is_file() {
+            return Ok(None);
+        }
         let path = directory.join(FILE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,

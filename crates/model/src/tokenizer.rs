@@ -9,7 +9,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
 
-use crate::{Config, Error, files};
+use crate::{Config, Error, Gguf, files};
 
 const FILE: &str = "tokenizer.json";
 
@@ -42,7 +42,7 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` from a directory, or the file itself.
+    /// Loads `tokenizer.json` from a directory, the file itself, or the tokenizer in a GGUF file.
     ///
     /// # Errors
     /// When the file is missing, damaged, or decodes in a way that has no bytes per token.
@@ -52,6 +52,9 @@ impl Tokenizer {
         } else {
             path.to_path_buf()
         };
+        if Gguf::is(&path) {
+            return Gguf::open(&path)?.tokenizer();
+        }
         Self::parse(&files::read(&path)?, path)
     }
 
@@ -68,6 +71,10 @@ impl Tokenizer {
             path: path.clone(),
             source,
         })?;
+        Self::from_json(&json, path)
+    }
+
+    pub(crate) fn from_json(json: &Value, path: PathBuf) -> Result<Self, Error> {
         let open = |json: &Value| {
             let fail = |message: String| Error::Tokenizer {
                 path: path.clone(),
@@ -89,8 +96,8 @@ impl Tokenizer {
                 .map_err(|e| fail(format!("cannot encode every character: {e}")))?;
             Ok(tokenizer)
         };
-        let whole = open(&json)?;
-        let bare = without_prefix(&json).map(|json| open(&json)).transpose()?;
+        let whole = open(json)?;
+        let bare = without_prefix(json).map(|json| open(&json)).transpose()?;
 
         let decoder = Decoding::of(&json["decoder"]).ok_or_else(|| Error::Unsupported {
             path: path.clone(),

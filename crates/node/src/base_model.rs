@@ -27,13 +27,13 @@ pub(crate) struct BaseModel {
     pub(crate) template: Template,
     /// Content root of the weights files, in name order.
     pub(crate) weights_root: B256,
-    /// Content root of `tokenizer.json`.
+    /// Content root of `tokenizer.json`; of what a GGUF file's tokenizer is as such a file.
     pub(crate) tokenizer_root: B256,
     pub(crate) parameters: u64,
 }
 
 impl BaseModel {
-    /// Loads the folder `dir`, or the bundled model, which is first unpacked below `data_dir`.
+    /// Loads the folder or GGUF file `dir`, or the bundled model, which is first unpacked below `data_dir`.
     pub(crate) fn load(dir: Option<&Path>, data_dir: &Path) -> Result<Self> {
         let (name, dir) = match dir {
             Some(dir) => (folder_name(dir)?, dir.to_path_buf()),
@@ -49,9 +49,7 @@ impl BaseModel {
         Ok(Self {
             name,
             weights_root: weights_root(&dir)?,
-            tokenizer_root: merkle::chunk_root(&openledger_store::read(
-                &dir.join("tokenizer.json"),
-            )?),
+            tokenizer_root: merkle::chunk_root(&tokenizer_bytes(&dir, &tokenizer)?),
             base: Arc::new(base),
             tokenizer: Arc::new(tokenizer),
             template,
@@ -87,9 +85,12 @@ fn folder_name(dir: &Path) -> Result<String> {
         path: dir.to_path_buf(),
         source,
     })?;
-    let name = full
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let name = if full.is_file() {
+        full.file_stem()
+    } else {
+        full.file_name()
+    };
+    let name = name.map(|name| name.to_string_lossy().into_owned());
     name.ok_or_else(|| Error::invalid("--base", format!("{} is not a folder", dir.display())))
 }
 
@@ -112,9 +113,19 @@ pub fn unpack_bundled_base(dir: &Path) -> Result<PathBuf> {
     Ok(dir.to_path_buf())
 }
 
+fn tokenizer_bytes(dir: &Path, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+    if dir.is_file() {
+        return Ok(tokenizer.to_json().into_bytes());
+    }
+    Ok(openledger_store::read(&dir.join("tokenizer.json"))?)
+}
+
 /// Root over the content roots of the weights files, in name order: one file's own root when
-/// there is one, so that a single `model.safetensors` can be checked alone.
+/// there is one, so that a single `model.safetensors` or GGUF file can be checked alone.
 fn weights_root(dir: &Path) -> Result<B256> {
+    if dir.is_file() {
+        return Ok(merkle::chunk_root(&openledger_store::read(dir)?));
+    }
     let listing = fs::read_dir(dir).map_err(|source| Error::File {
         action: "list",
         path: dir.to_path_buf(),

@@ -16,7 +16,7 @@ use crate::cli::TrainArgs;
 /// Everything that a run takes.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Folder of the base model.
+    /// Folder or file of the base model.
     pub(super) base: PathBuf,
     pub(super) dataset: Dataset,
     pub(super) recipe: Recipe,
@@ -49,7 +49,8 @@ pub(super) struct Plan {
 
 /// Reads base, rows and recipe, and estimates the run.
 pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
-    let folder = base_folder(args.base.as_deref())?;
+    let found = crate::model::find(args.base.as_deref())?;
+    let folder = found.folder;
     let config = Config::load(&folder)
         .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let tokenizer = Tokenizer::load(&folder)?;
@@ -74,10 +75,7 @@ pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
     let needs = estimate_from(&folder, &dataset, &recipe)
         .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let plan = Plan {
-        base: match &args.base {
-            Some(_) => name(&folder),
-            None => openledger_node::BUNDLED_BASE.to_owned(),
-        },
+        base: found.name,
         base_parameters: parameter_count(&config) as u64,
         context: dataset.context(),
         data: name(given),
@@ -98,18 +96,6 @@ pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
         recipe,
         plan,
     })
-}
-
-/// The folder of the base model: the one given, or the bundled one.
-fn base_folder(given: Option<&str>) -> Result<PathBuf> {
-    match given {
-        None | Some(openledger_node::BUNDLED_BASE) => {
-            let data = crate::dev::data_dir(None)?;
-            Ok(openledger_node::unpack_bundled_base(&data.join("base"))?)
-        }
-        Some(path) if Path::new(path).is_dir() => Ok(PathBuf::from(path)),
-        Some(path) => bail!("--base {path}: there is no such folder"),
-    }
 }
 
 /// The rows of a file, or of every file of a folder in the order of their names.

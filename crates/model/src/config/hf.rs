@@ -20,7 +20,7 @@ const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 
 /// The factor on attention scores that Gemma's `query_pre_attn_scalar` stands for.
-pub(super) fn attention_scale(scalar: u64) -> f32 {
+pub(crate) fn attention_scale(scalar: u64) -> f32 {
     (1.0 / (scalar as f64).sqrt()) as f32
 }
 
