@@ -1,6 +1,10 @@
 //! `cargo xtask bench AREA`: measure, compare with the goal (and with a peer where there is
 //! one), write `bench/results/AREA.json`.
 
+mod engine;
+mod plot;
+mod race;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,17 +27,16 @@ const CLOSE: &str = "<!-- /bench -->";
 const LOOP: &str = "openledger dev --exit-after-loop --json";
 
 pub(crate) fn run(repo: &Repo, args: &[String]) -> Result<()> {
-    let (area, rest) = args
-        .split_first()
-        .context("bench needs an area; areas: loop")?;
-    let cold_build = match rest {
-        [] => false,
-        [flag] if flag == "--cold-build" => true,
-        _ => bail!("unexpected arguments: {}", rest.join(" ")),
-    };
-    match area.as_str() {
-        "loop" => whole_loop(repo, cold_build),
-        other => bail!("unknown area `{other}`; areas: loop"),
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["loop"] => whole_loop(repo, false),
+        ["loop", "--cold-build"] => whole_loop(repo, true),
+        ["engine"] => engine::run(repo, None),
+        ["engine", "--only", part] => engine::run(repo, Some(part)),
+        _ => bail!(
+            "`bench {}` is none of: bench loop [--cold-build], bench engine [--only PART]",
+            words.join(" ")
+        ),
     }
 }
 
@@ -43,8 +46,53 @@ struct Measurement {
     metric: String,
     unit: &'static str,
     ours: f64,
-    goal: Option<f64>,
+    /// Name of what it is compared with, and that one's number.
+    peer: Option<(String, f64)>,
+    goal: Option<Goal>,
     command: &'static str,
+    /// What else was seen: best repeats, processor seconds, the other peers.
+    details: Value,
+}
+
+/// What a number should come to.
+#[derive(Clone, Copy, Debug)]
+enum Goal {
+    /// Ours is at most this, in its unit.
+    AtMost(f64),
+    /// Ours over the peer's is at least this.
+    RatioAtLeast(f64),
+    /// Ours over the peer's is at most this.
+    RatioAtMost(f64),
+}
+
+impl Goal {
+    fn value(self) -> f64 {
+        match self {
+            Self::AtMost(value) | Self::RatioAtLeast(value) | Self::RatioAtMost(value) => value,
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::AtMost(_) => "at most",
+            Self::RatioAtLeast(_) => "ratio at least",
+            Self::RatioAtMost(_) => "ratio at most",
+        }
+    }
+}
+
+impl Measurement {
+    fn ratio(&self) -> Option<f64> {
+        self.peer.as_ref().map(|(_, value)| self.ours / value)
+    }
+
+    fn met(&self) -> Option<bool> {
+        match self.goal? {
+            Goal::AtMost(goal) => Some(self.ours <= goal),
+            Goal::RatioAtLeast(goal) => self.ratio().map(|ratio| ratio >= goal),
+            Goal::RatioAtMost(goal) => self.ratio().map(|ratio| ratio <= goal),
+        }
+    }
 }
 
 /// The loop on the bundled default: seconds of each stage, the whole, and peak memory.
@@ -80,13 +128,15 @@ fn whole_loop(repo: &Repo, cold_build: bool) -> Result<()> {
         metric,
         unit: "s",
         ours,
+        peer: None,
         goal,
         command: LOOP,
+        details: Value::Null,
     };
     measured.push(below(
         "loop, start to exit".to_owned(),
         seconds,
-        Some(LOOP_SECONDS),
+        Some(Goal::AtMost(LOOP_SECONDS)),
     ));
     let stages = summary["seconds"]
         .as_object()
@@ -104,8 +154,10 @@ fn whole_loop(repo: &Repo, cold_build: bool) -> Result<()> {
         metric: "peak memory (VmHWM)".to_owned(),
         unit: "MiB",
         ours: peak,
-        goal: Some(LOOP_MEMORY_MIB),
+        peer: None,
+        goal: Some(Goal::AtMost(LOOP_MEMORY_MIB)),
         command: LOOP,
+        details: Value::Null,
     });
     write(repo, "loop", &measured)
 }
@@ -126,8 +178,10 @@ fn cold_release_build(repo: &Repo) -> Result<Measurement> {
         metric: "cold release build".to_owned(),
         unit: "s",
         ours,
-        goal: Some(COLD_BUILD_SECONDS),
+        peer: None,
+        goal: Some(Goal::AtMost(COLD_BUILD_SECONDS)),
         command: "cargo build --release",
+        details: Value::Null,
     })
 }
 
@@ -156,20 +210,34 @@ fn write(repo: &Repo, area: &str, measured: &[Measurement]) -> Result<()> {
     let text = read_text(&readme)?;
     write_text(&readme, &with_table(&text, area, &table(&list)?)?)?;
     for m in measured {
-        let goal = m.goal.map_or(String::new(), |g| {
-            format!("  (goal: at most {g} {})", m.unit)
-        });
-        println!("{:<28} {:>10.2} {}{goal}", m.metric, m.ours, m.unit);
+        println!("{}", line(m));
     }
     let missed: Vec<&str> = measured
         .iter()
-        .filter(|m| met(m) == Some(false))
+        .filter(|m| m.met() == Some(false))
         .map(|m| m.metric.as_str())
         .collect();
     if !missed.is_empty() {
         bail!("goals missed: {}", missed.join(", "));
     }
     Ok(())
+}
+
+/// A measurement as the terminal shows it.
+fn line(m: &Measurement) -> String {
+    let peer = m.peer.as_ref().map_or(String::new(), |(name, value)| {
+        let ratio = m.ours / value;
+        format!("  {name}: {value:.2}, ratio {ratio:.2}")
+    });
+    let goal = m.goal.map_or(String::new(), |g| {
+        let met = if m.met() == Some(true) {
+            "met"
+        } else {
+            "NOT MET"
+        };
+        format!("  (goal: {} {}, {met})", g.kind(), g.value())
+    });
+    format!("{:<42} {:>10.2} {}{peer}{goal}", m.metric, m.ours, m.unit)
 }
 
 /// Fails when the README's tables are not those of the committed results.
@@ -203,23 +271,39 @@ fn with_table(text: &str, area: &str, table: &str) -> Result<String> {
 }
 
 fn table(list: &[Value]) -> Result<String> {
-    let mut table = String::from("| what | measured | goal | met |\n|---|---|---|---|\n");
+    let compared = list.iter().any(|entry| entry["peer"].is_string());
+    let mut table = String::from(if compared {
+        "| what | ours | peer | ratio | goal | met |\n|---|---|---|---|---|---|\n"
+    } else {
+        "| what | measured | goal | met |\n|---|---|---|---|\n"
+    });
     for entry in list {
         let text = |field: &str| entry[field].as_str().unwrap_or_default();
         let ours = entry["ours"].as_f64().context("`ours` is a number")?;
-        let unit = text("unit");
+        let (metric, unit) = (text("metric"), text("unit"));
         let goal = entry["goal"]
             .as_f64()
-            .map_or(String::new(), |g| format!("≤ {g} {unit}"));
+            .map_or(String::new(), |goal| match text("goal_kind") {
+                "ratio at least" => format!("≥ {goal}x"),
+                "ratio at most" => format!("≤ {goal}x"),
+                _ => format!("≤ {goal} {unit}"),
+            });
         let met = match entry["met"].as_bool() {
             Some(true) => "yes",
             Some(false) => "**no**",
             None => "",
         };
-        table.push_str(&format!(
-            "| {} | {ours:.1} {unit} | {goal} | {met} |\n",
-            text("metric")
-        ));
+        let peer = entry["peer_value"].as_f64().map_or(String::new(), |value| {
+            format!("{value:.0} ({})", text("peer"))
+        });
+        let ratio = entry["ratio"]
+            .as_f64()
+            .map_or(String::new(), |ratio| format!("{ratio:.2}x"));
+        table.push_str(&if compared {
+            format!("| {metric} | {ours:.0} {unit} | {peer} | {ratio} | {goal} | {met} |\n")
+        } else {
+            format!("| {metric} | {ours:.1} {unit} | {goal} | {met} |\n")
+        });
     }
     if let Some(first) = list.first() {
         let text = |field: &str| first[field].as_str().unwrap_or_default();
@@ -233,24 +317,22 @@ fn table(list: &[Value]) -> Result<String> {
 }
 
 fn entry(m: &Measurement, commit: &str, machine: &str) -> Value {
+    let rounded = |x: f64| (x * 1000.0).round() / 1000.0;
     json!({
         "metric": m.metric,
         "unit": m.unit,
-        "ours": (m.ours * 1000.0).round() / 1000.0,
-        "peer": null,
-        "peer_value": null,
-        "ratio": null,
-        "goal": m.goal,
-        "met": met(m),
+        "ours": rounded(m.ours),
+        "peer": m.peer.as_ref().map(|(name, _)| name),
+        "peer_value": m.peer.as_ref().map(|(_, value)| rounded(*value)),
+        "ratio": m.ratio().map(rounded),
+        "goal": m.goal.map(Goal::value),
+        "goal_kind": m.goal.map(Goal::kind),
+        "met": m.met(),
         "command": m.command,
         "commit": commit,
         "machine": machine,
+        "details": m.details,
     })
-}
-
-/// All goals of this area are upper limits.
-fn met(m: &Measurement) -> Option<bool> {
-    m.goal.map(|goal| m.ours <= goal)
 }
 
 fn commit(repo: &Repo) -> Result<String> {
@@ -342,8 +424,10 @@ mod tests {
             metric: "loop".to_owned(),
             unit: "s",
             ours: 12.345_678,
-            goal: Some(10.0),
+            peer: None,
+            goal: Some(Goal::AtMost(10.0)),
             command: LOOP,
+            details: Value::Null,
         };
         let entry = entry(&m, "abc", "a machine");
         let fields = [
@@ -364,5 +448,27 @@ mod tests {
         }
         assert_eq!(entry["met"], false);
         assert_eq!(entry["ours"], 12.346);
+    }
+
+    #[test]
+    fn a_ratio_is_held_against_its_goal_and_shown() {
+        let mut m = Measurement {
+            metric: "prefill".to_owned(),
+            unit: "tokens/s",
+            ours: 120.0,
+            peer: Some(("torch".to_owned(), 100.0)),
+            goal: Some(Goal::RatioAtLeast(1.3)),
+            command: "bench",
+            details: Value::Null,
+        };
+        assert_eq!(m.met(), Some(false));
+        let list = [entry(&m, "abc", "a machine")];
+        let table = table(&list).expect("numbers are there");
+        let row = "| prefill | 120 tokens/s | 100 (torch) | 1.20x | ≥ 1.3x | **no** |";
+        assert!(table.contains(row), "{table}");
+        m.goal = Some(Goal::RatioAtMost(1.3));
+        assert_eq!(m.met(), Some(true));
+        m.peer = None;
+        assert_eq!(m.met(), None);
     }
 }

@@ -146,6 +146,23 @@ pub(crate) fn python_venv(name: &str, requirements: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// As [`python_venv`], for the environments of gigabytes: `OPENLEDGER_PEERS_VENV` names one that
+/// already holds the requirements and is used as it is.
+pub(crate) fn peers_venv(name: &str, requirements: &Path) -> Result<PathBuf> {
+    let Some(dir) = env::var_os("OPENLEDGER_PEERS_VENV") else {
+        return python_venv(name, requirements);
+    };
+    let python = PathBuf::from(dir).join("bin/python");
+    if !python.is_file() {
+        bail!(
+            "OPENLEDGER_PEERS_VENV: there is no {}; unset it, or type: python3 -m venv DIR && DIR/bin/pip install -r {}",
+            python.display(),
+            requirements.display()
+        );
+    }
+    Ok(python)
+}
+
 /// The browser for the page tests; `OPENLEDGER_CHROMIUM` overrides the search.
 pub(crate) fn chromium() -> Result<PathBuf> {
     if let Some(path) = env::var_os("OPENLEDGER_CHROMIUM") {

@@ -33,8 +33,14 @@ usage: cargo xtask <verb>
       --peers           instead: set up torch, transformers and peft in an environment of
                         their own and compare our files and numbers with theirs
   tidy                  check the house rules (layers, file lengths, generated files, ...)
-  bench AREA [--cold-build]
-                        measure AREA and write bench/results/AREA.json; areas: loop
+  bench loop [--cold-build]
+                        time the loop, and the build with --cold-build; write
+                        bench/results/loop.json and the table in README.md
+  bench engine [--only PART]
+                        race the model engine against torch, PEFT and llama.cpp; write
+                        bench/results/engine* and the table in README.md; with --only
+                        measure one PART and write nothing (training, serving, memory,
+                        modes, growth)
   cli-docs              rewrite docs/cli.md from the program's own help texts
 ";
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::environment::{Repo, npm_packages, python_venv};
+use crate::environment::{Repo, npm_packages, peers_venv};
 use crate::process::{command, execute, exists};
 use crate::{cli_docs, crash, tidy};
 
@@ -224,7 +224,7 @@ fn rustdoc(repo: &Repo, _: &Options) -> Result<()> {
 /// asked for by name.
 fn peers(repo: &Repo) -> Result<()> {
     let dir = repo.path("tests/peers");
-    let python = python_venv("venv-peers", &dir.join("requirements.txt"))?;
+    let python = peers_venv("venv-peers", &dir.join("requirements.txt"))?;
     let mut scripts: Vec<_> = std::fs::read_dir(&dir)
         .with_context(|| format!("reading {}", dir.display()))?
         .collect::<std::io::Result<Vec<_>>>()?

@@ -33,6 +33,7 @@
 //! ```
 
 pub mod answers;
+mod batch;
 pub mod chart;
 mod checkpoint;
 pub mod data;
@@ -55,6 +56,7 @@ mod train;
 #[cfg(test)]
 mod testing;
 
+pub use batch::BatchGradients;
 pub use checkpoint::Best;
 pub use dataset::{Content, Dataset, LongRows, Row, RowExample, Turn};
 pub use error::{Error, Flaws};
