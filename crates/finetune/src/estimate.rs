@@ -2,11 +2,16 @@
 
 use std::time::Instant;
 
-use openledger_model::{Adapter, Base, Workspace, lora_gradients};
+use openledger_model::inspect::loaded_bytes;
+use openledger_model::{Adapter, Base, Config, Target, Workspace, lora_gradients, parameter_count};
+use openledger_primitives::Mode;
 
 use crate::gradients::Accumulator;
-use crate::recipe::operations_per_token;
+use crate::recipe::Method;
 use crate::{Dataset, Error, Recipe};
+
+/// Logits that the model holds at once, in floats.
+const LOGITS: usize = 1 << 22;
 
 /// Memory, work and time of a run, before it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,26 +96,100 @@ pub fn estimate(base: &Base, dataset: &Dataset, recipe: &Recipe) -> Result<Estim
     let passes = steps as f64 / recipe.steps_per_epoch(dataset.len()) as f64;
     let tokens = (per_pass * passes) as u64;
     let threads = rayon::current_num_threads().min(recipe.rows_per_step()) as f64;
-    let base_values = operations_per_token(&base.config, &no_targets()) / 4.0;
-    let activations = longest
-        * (base.config.layers * (8 * base.config.hidden + 4 * base.config.mlp)
-            + 2 * base.config.vocab);
     Ok(Estimate {
         steps,
         tokens,
         parameters: parameters as u64,
-        memory_bytes: base_values as u64 * 4
-            + Accumulator::bytes(parameters, recipe.rows_per_step())
-            + parameters as u64 * 12
-            + activations as u64 * 4 * threads as u64,
+        memory_bytes: memory(&base.config, recipe, longest),
         seconds: seconds * tokens as f64 / longest as f64 / threads,
         truncated: dataset.truncated(),
     })
 }
 
-fn no_targets() -> crate::recipe::Lora {
-    crate::recipe::Lora {
-        targets: Vec::new(),
-        ..crate::recipe::Lora::default()
+/// Values that `recipe` trains on a base of this shape.
+pub fn trained_parameters(base: &Config, recipe: &Recipe) -> u64 {
+    let dora = recipe.method == Method::Dora;
+    let adapted = Target::of(base).iter().filter(|target| {
+        let mut names = recipe.lora.targets.iter();
+        names.any(|name| name == target.module())
+    });
+    let adapter: usize = adapted
+        .map(|target| target.widths(base))
+        .map(|(input, output)| (input + output) * recipe.lora.rank + usize::from(dora) * output)
+        .sum();
+    match recipe.method {
+        Method::Full => parameter_count(base) as u64,
+        Method::Lora | Method::Dora | Method::Qlora => (adapter * base.layers) as u64,
+    }
+}
+
+/// Bytes of memory that training takes at its peak, the base included, on rows of at most
+/// `longest` tokens and this machine's number of threads.
+pub fn memory(base: &Config, recipe: &Recipe, longest: usize) -> u64 {
+    let format = match recipe.arithmetic {
+        Mode::Exact => None,
+        Mode::Fast => Some(recipe.format()),
+    };
+    let parameters = trained_parameters(base, recipe);
+    let rows = recipe.rows_per_step();
+    let threads = rayon::current_num_threads().min(rows.max(1));
+    let tokens = match recipe.packing {
+        true => longest.max(recipe.pack_tokens),
+        false => longest,
+    };
+    let block = 8 * base.hidden + 4 * base.mlp;
+    let activations = match recipe.gradient_checkpointing {
+        true => tokens * (base.layers * base.hidden + block),
+        false => tokens * base.layers * block,
+    };
+    let logits = 2 * (tokens * base.vocab).min(LOGITS.max(base.vocab));
+    loaded_bytes(base, format) as u64
+        + 4 * parameters
+        + recipe.optimizer.bytes(parameters)
+        + Accumulator::bytes(parameters as usize, rows)
+        + 4 * (threads * (activations + logits)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::optimizer::Optimizer;
+    use crate::testing;
+
+    #[test]
+    fn an_adapter_has_as_many_values_as_foretold() {
+        let base = testing::config();
+        let mut recipe = Recipe::default();
+        recipe.lora.rank = 4;
+        recipe.lora.targets = vec!["q_proj".into(), "down_proj".into()];
+        let adapter = Adapter::new(&base, recipe.lora.config().unwrap(), 1).unwrap();
+        let values = adapter.params().len() as u64;
+        assert_eq!(trained_parameters(&base, &recipe), values);
+        recipe.method = Method::Full;
+        let model = Base::random(base.clone(), 1);
+        let values = model.params().len() as u64;
+        assert_eq!(trained_parameters(&base, &recipe), values);
+    }
+
+    #[test]
+    fn less_is_needed_for_less() {
+        let base = testing::config();
+        let least = |change: fn(&mut Recipe)| {
+            let mut recipe = Recipe {
+                arithmetic: Mode::Fast,
+                ..Recipe::default()
+            };
+            recipe.lora.rank = 4;
+            change(&mut recipe);
+            memory(&base, &recipe, 64)
+        };
+        let lora = least(|_| {});
+        assert!(least(|r| r.method = Method::Qlora) < lora);
+        assert!(least(|r| r.method = Method::Full) > lora);
+        assert!(least(|r| r.arithmetic = Mode::Exact) > lora);
+        assert!(least(|r| r.optimizer = Optimizer::Adamw8bit) < lora);
+        assert!(least(|r| r.gradient_checkpointing = true) < lora);
+        assert!(least(|r| r.packing = false) < lora);
     }
 }

@@ -58,7 +58,7 @@ mod testing;
 pub use checkpoint::Best;
 pub use dataset::{Content, Dataset, LongRows, Row, RowExample, Turn};
 pub use error::{Error, Flaws};
-pub use estimate::{Estimate, estimate};
+pub use estimate::{Estimate, estimate, memory, trained_parameters};
 pub use metrics::StepMetrics;
 pub use openledger_primitives::Mode;
 pub use optimizer::{AdamW, Muon, Optimizer};

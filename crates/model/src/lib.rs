@@ -32,6 +32,7 @@ mod cache;
 mod config;
 mod error;
 mod files;
+pub mod inspect;
 mod lora;
 mod orthogonal;
 mod peft;

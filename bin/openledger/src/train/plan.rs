@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{HumanBytes, HumanCount};
 use openledger_finetune::data::{self, Columns};
 use openledger_finetune::{Dataset, Preset, Recipe, Row, estimate};
-use openledger_model::template::Template;
+use openledger_model::template::ChatTemplate;
 use openledger_model::{Base, Tokenizer, parameter_count};
 use serde::Serialize;
 
 use super::settings;
 use crate::cli::TrainArgs;
+use crate::model;
 
 /// Everything that a run takes.
 #[derive(Debug)]
@@ -49,11 +50,13 @@ pub(super) struct Plan {
 
 /// Reads base, rows and recipe, and estimates the run.
 pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
-    let folder = base_folder(args.base.as_deref())?;
+    let found = model::find(args.base.as_deref(), model::Parts::All)?;
+    let folder = found.folder;
     let base = Base::load(&folder)
         .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let tokenizer = Tokenizer::load(&folder)?;
-    let template = Template::load(&folder)?.unwrap_or_else(|| Template::for_tokenizer(&tokenizer));
+    tokenizer.check_model(&base.config)?;
+    let template = ChatTemplate::of_model(&folder, &tokenizer)?;
 
     let given = args.data.as_deref().context("--data is missing")?;
     let rows = rows(given, &args.text)?;
@@ -73,10 +76,7 @@ pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
     };
     let needs = estimate(&base, &dataset, &recipe)?;
     let plan = Plan {
-        base: match &args.base {
-            Some(_) => name(&folder),
-            None => openledger_node::BUNDLED_BASE.to_owned(),
-        },
+        base: found.name,
         base_parameters: parameter_count(&base.config) as u64,
         context: dataset.context(),
         data: name(given),
@@ -97,18 +97,6 @@ pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
         recipe,
         plan,
     })
-}
-
-/// The folder of the base model: the one given, or the bundled one.
-fn base_folder(given: Option<&str>) -> Result<PathBuf> {
-    match given {
-        None | Some(openledger_node::BUNDLED_BASE) => {
-            let data = crate::dev::data_dir(None)?;
-            Ok(openledger_node::unpack_bundled_base(&data.join("base"))?)
-        }
-        Some(path) if Path::new(path).is_dir() => Ok(PathBuf::from(path)),
-        Some(path) => bail!("--base {path}: there is no such folder"),
-    }
 }
 
 /// The rows of a file, or of every file of a folder in the order of their names.
