@@ -125,7 +125,10 @@ impl Jinja {
     pub(super) fn render(&self, turns: &[(Role, &str)], generate: bool) -> Result<String, Error> {
         let messages = turns.iter().map(|(role, content)| {
             let content = marks::guard(content, &self.special).into_owned();
-            Value::from_iter([("role", role.name().to_owned()), ("content", content)])
+            let fields = [("role", role.name().to_owned()), ("content", content)];
+            Value::from(BTreeMap::from(
+                fields.map(|(name, text)| (name, Value::from(text))),
+            ))
         });
         let mut context = self.tokens.clone();
         context.insert("messages".into(), messages.collect());
