@@ -59,6 +59,8 @@ def main():
         compare("tinystories-656k.json", FIXTURES / "tinystories-656k.json", scratch / "model.json")
         script("golden_configs.py", scratch / "configs.json")
         compare("configs.json", FIXTURES / "configs.json", scratch / "configs.json")
+        script("golden_templates.py", scratch / "templates.json")
+        compare("templates.json", FIXTURES / "templates.json", scratch / "templates.json")
         copy = scratch / "architectures"
         shutil.copytree(FIXTURES / "architectures", copy)
         script("golden_architectures.py", copy)

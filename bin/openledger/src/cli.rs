@@ -69,9 +69,10 @@ pub(crate) struct DevArgs {
     /// Use the first N rows only.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Base model: a folder in Hugging Face format or a GGUF file. Default: the bundled one.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) base: Option<PathBuf>,
+    /// Base model: a folder in Hugging Face format, a GGUF file, or a name on the hub such as
+    /// `org/model@revision`. Default: the bundled one.
+    #[arg(long, value_name = "PATH|NAME")]
+    pub(crate) base: Option<String>,
     /// Stop after the loop instead of staying up.
     #[arg(long)]
     pub(crate) exit_after_loop: bool,
@@ -111,7 +112,8 @@ impl Default for DevArgs {
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("job").required(true).args(["data", "watch", "pause", "stop"])))]
 pub(crate) struct TrainArgs {
-    /// What is tuned: a folder in Hugging Face format or a GGUF file. Default: the bundled base.
+    /// What is tuned: a folder in Hugging Face format, a GGUF file, or a name on the hub such as
+    /// `org/model@revision`. Default: the bundled base.
     #[arg(long, value_name = "PATH|NAME")]
     pub(crate) base: Option<String>,
     /// Rows to learn: a JSONL or parquet file, or a folder of them.
@@ -207,9 +209,24 @@ pub(crate) struct PretrainArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
+    /// Print shape, parameters, memory for serving and tuning, and whatever keeps a model from
+    /// being used. Reads headers, not weights; fails if the model cannot be used.
+    Inspect(InspectArgs),
     /// Write an adapter, or a base model with an adapter folded in, for PEFT, transformers or
     /// llama.cpp. Old files stay as they are until the new ones are complete.
     Export(ExportArgs),
+}
+
+/// Flags of `openledger model inspect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A folder in Hugging Face format, a name on the hub such as `org/model@revision` (of which
+    /// everything but the weights is fetched), or `openledger-base`, the bundled one.
+    #[arg(value_name = "PATH|NAME")]
+    pub(crate) model: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `openledger model export`.

@@ -34,7 +34,11 @@ impl<'a, A: Arithmetic> BatchGradients<'a, A> {
         let rows = recipe.rows_per_step();
         Ok(Self {
             accumulator: Accumulator::new(parameters, rows, recipe.packing()),
-            subject: Adapted { base, adapter },
+            subject: Adapted {
+                base,
+                adapter,
+                seed: 0,
+            },
         })
     }
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
+use openledger_model::inspect::loaded_bytes;
 use openledger_model::{
-    Adapter, Arithmetic, Base, Config, Exact, Example, Fast, Target, Workspace,
+    Adapter, Arithmetic, Base, Config, Exact, Example, Fast, Target, Workspace, parameter_count,
 };
 
 use crate::gradients::Accumulator;
@@ -12,8 +13,8 @@ use crate::recipe::check_mode;
 use crate::subject::{Adapted, Place, Subject, Whole};
 use crate::{Dataset, Error, Method, Mode, Recipe};
 
-/// Most rows of logits that exist at once.
-const LOGITS_ROWS: usize = 512;
+/// Logits that the model holds at once, in floats.
+const LOGITS: usize = 1 << 22;
 
 /// Memory, work and time of a run, before it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,38 +77,27 @@ pub fn estimate<A: Arithmetic>(
     recipe.validate(config)?;
     check_mode::<A>(recipe.arithmetic)?;
     let pack = one_pack(dataset, recipe)?;
-    let (parameters, held, seconds_a_token) = match recipe.method {
-        Method::Full => {
-            // The weights as the optimizer changes them, beside those that products read.
-            let subject = Whole::new(base.clone());
-            let parameters = subject.parameters().len();
-            (parameters, 4 * parameters, timed(&subject, &pack)?)
-        }
+    let seconds_a_token = match recipe.method {
+        Method::Full => timed(&Whole::new(base.clone()), &pack)?,
         Method::Lora | Method::Dora | Method::Qlora => {
             let subject = Adapted {
                 base,
                 adapter: Adapter::for_base(base, recipe.adapter(config)?, recipe.seed)?,
                 seed: recipe.seed,
             };
-            // As the optimizer changes them, and packed for products.
-            let parameters = subject.parameters().len();
-            (parameters, 8 * parameters, timed(&subject, &pack)?)
+            timed(&subject, &pack)?
         }
     };
     let steps = recipe.steps(dataset.len());
     let passes = steps as f64 / recipe.steps_per_epoch(dataset.len()) as f64;
     let tokens = (dataset.tokens() as f64 * passes) as u64;
     let threads = rayon::current_num_threads().min(recipe.rows_per_step());
-    let longest = pack.iter().map(|row| row.tokens.len()).sum::<usize>();
-    let state = recipe.optimizer.bytes(parameters as u64)
-        + Accumulator::bytes(parameters, recipe.rows_per_step());
+    let longest = pack[0].tokens.len();
     Ok(Estimate {
         steps,
         tokens,
-        parameters: parameters as u64,
-        memory_bytes: (base.bytes() + held) as u64
-            + state
-            + (threads * 4 * activations(config, recipe, longest)) as u64,
+        parameters: trained_parameters(config, recipe),
+        memory_bytes: memory(config, recipe, longest),
         seconds: seconds_a_token * tokens as f64 / threads as f64,
         truncated: dataset.truncated(),
     })
@@ -166,19 +156,88 @@ fn timed(subject: &impl Subject, pack: &[&Example]) -> Result<f64, Error> {
     Ok(seconds / tokens as f64)
 }
 
-/// Floats of one thread's workspace for a pack of `rows` tokens.
-fn activations(c: &Config, recipe: &Recipe, rows: usize) -> usize {
-    let inner = Target::ALL.len() * recipe.lora.rank;
-    let block = c.qkv_width() + c.q_width() + 2 * c.mlp + c.hidden + c.heads + 2 + inner;
-    let kept = if recipe.gradient_checkpointing {
-        1
-    } else {
-        c.layers
+/// Values that `recipe` trains on a base of this shape.
+pub fn trained_parameters(base: &Config, recipe: &Recipe) -> u64 {
+    let dora = recipe.method == Method::Dora;
+    let targets = recipe.lora.targets(base).unwrap_or_default();
+    let adapter: usize = targets
+        .into_iter()
+        .map(|target| target.widths(base))
+        .map(|(input, output)| (input + output) * recipe.lora.rank + usize::from(dora) * output)
+        .sum();
+    match recipe.method {
+        Method::Full => parameter_count(base) as u64,
+        Method::Lora | Method::Dora | Method::Qlora => (adapter * base.layers) as u64,
+    }
+}
+
+/// Bytes of memory that training takes at its peak, the base included, on rows of at most
+/// `longest` tokens and this machine's number of threads.
+pub fn memory(base: &Config, recipe: &Recipe, longest: usize) -> u64 {
+    let format = match recipe.arithmetic {
+        Mode::Exact => None,
+        Mode::Fast => Some(recipe.format()),
     };
-    let streams = (c.layers + 1) * c.hidden;
-    let back = c.qkv_width() + c.q_width() + 3 * c.mlp + 2 * c.hidden;
-    let scratch = 2 * c.hidden + c.mlp;
-    // The output projection goes over some rows at a time.
-    let logits = rows.min(LOGITS_ROWS) * c.vocab;
-    rows * (kept * block + streams + back + scratch) + logits
+    let parameters = trained_parameters(base, recipe);
+    let rows = recipe.rows_per_step();
+    let threads = rayon::current_num_threads().min(rows.max(1));
+    let tokens = match recipe.packing {
+        true => longest.max(recipe.pack_tokens),
+        false => longest,
+    };
+    let block = 8 * base.hidden + 4 * base.mlp;
+    let activations = match recipe.gradient_checkpointing {
+        true => tokens * (base.layers * base.hidden + block),
+        false => tokens * base.layers * block,
+    };
+    let logits = 2 * (tokens * base.vocab).min(LOGITS.max(base.vocab));
+    loaded_bytes(base, format) as u64
+        + 4 * parameters
+        + recipe.optimizer.bytes(parameters)
+        + Accumulator::bytes(parameters as usize, rows)
+        + 4 * (threads * (activations + logits)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::optimizer::Optimizer;
+    use crate::testing;
+
+    #[test]
+    fn an_adapter_has_as_many_values_as_foretold() {
+        let base = testing::config();
+        let mut recipe = Recipe::default();
+        recipe.lora.rank = 4;
+        recipe.lora.targets = vec!["q_proj".into(), "down_proj".into()];
+        let adapter = Adapter::new(&base, recipe.adapter(&base).unwrap(), 1).unwrap();
+        let values = adapter.params().len() as u64;
+        assert_eq!(trained_parameters(&base, &recipe), values);
+        recipe.method = Method::Full;
+        let model = Base::random(base.clone(), 1);
+        let values = model.params().len() as u64;
+        assert_eq!(trained_parameters(&base, &recipe), values);
+    }
+
+    #[test]
+    fn less_is_needed_for_less() {
+        let base = testing::config();
+        let least = |change: fn(&mut Recipe)| {
+            let mut recipe = Recipe {
+                arithmetic: Mode::Fast,
+                ..Recipe::default()
+            };
+            recipe.lora.rank = 4;
+            change(&mut recipe);
+            memory(&base, &recipe, 64)
+        };
+        let lora = least(|_| {});
+        assert!(least(|r| r.method = Method::Qlora) < lora);
+        assert!(least(|r| r.method = Method::Full) > lora);
+        assert!(least(|r| r.arithmetic = Mode::Exact) > lora);
+        assert!(least(|r| r.optimizer = Optimizer::Adamw8bit) < lora);
+        assert!(least(|r| r.gradient_checkpointing = true) < lora);
+        assert!(least(|r| r.packing = false) < lora);
+    }
 }

@@ -93,7 +93,7 @@ impl Default for Lora {
 impl Lora {
     /// The targets, as the linears of a model of this shape: where queries, keys and values, or
     /// gate and up, are one linear, that carries the update of any of its parts.
-    fn targets(&self, base: &Config) -> Result<Vec<Target>, Error> {
+    pub(crate) fn targets(&self, base: &Config) -> Result<Vec<Target>, Error> {
         self.check_targets()?;
         let named = |parts: &[Target]| {
             let names = |target: &Target| self.targets.iter().any(|name| name == target.module());

@@ -159,6 +159,14 @@ pub enum Error {
         /// What the library said.
         message: String,
     },
+    /// A chat template cannot be read, or refuses a conversation.
+    #[error("{}: the chat template {message}", path.display())]
+    ChatTemplate {
+        /// The file that holds it.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// The tokenizer knows tokens that the model has no embedding for.
     #[error(
         "the tokenizer has {tokenizer} tokens but the model embeds only {model}; they are not a pair"

@@ -36,6 +36,7 @@ mod error;
 pub mod export;
 mod files;
 pub mod gguf;
+pub mod inspect;
 mod lora;
 mod orthogonal;
 mod peft;

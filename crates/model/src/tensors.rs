@@ -18,8 +18,8 @@ use crate::{Base, Config, Error, files};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// Number format of stored weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,12 @@ pub(crate) fn read_into(
     decode(path, name, view.dtype(), view.data(), out)
 }
 
-fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[usize]) -> Result<(), Error> {
+pub(crate) fn check_shape(
+    path: &Path,
+    name: &str,
+    found: &[usize],
+    expected: &[usize],
+) -> Result<(), Error> {
     if found == expected {
         return Ok(());
     }
@@ -245,7 +250,7 @@ impl Config {
 }
 
 /// The weight files of a directory: the single one, or those that the index names.
-fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let index = directory.join(INDEX);
     if !index.exists() {
         return Ok(vec![directory.join(SINGLE)]);
@@ -276,6 +281,39 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
         }
     }
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+/// Opens a safetensors file and reads its header: the file, what it holds, and where the values
+/// start.
+pub(crate) fn open_header(path: &Path) -> Result<(File, Metadata, u64), Error> {
+    let io = |source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let damaged = |source| Error::Safetensors {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    if length < 8 {
+        return Err(damaged(SafeTensorError::HeaderTooSmall));
+    }
+    let mut size = [0; 8];
+    file.read_exact(&mut size).map_err(io)?;
+    let size = u64::from_le_bytes(size);
+    if size > HEADER || size > length - 8 {
+        return Err(damaged(SafeTensorError::InvalidHeaderLength));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(io)?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+    let data = 8 + size;
+    if metadata.data_len() as u64 != length - data {
+        return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    Ok((file, metadata, data))
 }
 
 /// Where one stored tensor lies.
@@ -335,33 +373,11 @@ impl Directory {
         config: &Config,
         known: &BTreeMap<String, Vec<usize>>,
     ) -> Result<(), Error> {
-        let io = |source| Error::Io {
-            path: path.clone(),
-            source,
-        };
-        let mut file = File::open(&path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
+        let (file, metadata, data) = open_header(&path)?;
         let damaged = |source| Error::Safetensors {
             path: path.clone(),
             source,
         };
-        if length < 8 {
-            return Err(damaged(SafeTensorError::HeaderTooSmall));
-        }
-        let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(io)?;
-        let size = u64::from_le_bytes(size);
-        if size > HEADER || size > length - 8 {
-            return Err(damaged(SafeTensorError::InvalidHeaderLength));
-        }
-        let mut header = vec![0; size as usize];
-        file.read_exact(&mut header).map_err(io)?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
-        let data = 8 + size;
-        if metadata.data_len() as u64 != length - data {
-            return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
-        }
         let number = self.files.len();
         let sorted: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
         for (name, info) in sorted {
@@ -455,7 +471,7 @@ impl Base {
 }
 
 /// Instruction-tuned models name further end tokens beside the configuration.
-fn add_ends(config: &mut Config, generation: &Value) {
+pub(crate) fn add_ends(config: &mut Config, generation: &Value) {
     let eos = &generation["eos_token_id"];
     let list = eos
         .as_array()

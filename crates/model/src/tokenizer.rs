@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -10,6 +10,10 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
 
 use crate::{Config, Error, Gguf, files};
+
+mod rendered;
+
+use rendered::Rendered;
 
 const FILE: &str = "tokenizer.json";
 
@@ -28,6 +32,8 @@ struct Shared {
     whole: tokenizers::Tokenizer,
     /// The same without the normalizer that puts a space before the text, where it has one.
     bare: Option<tokenizers::Tokenizer>,
+    /// The same for texts of chat templates, made when the first one comes.
+    rendered: OnceLock<Rendered>,
     /// Bytes of every token; `None` for special tokens and gaps.
     bytes: Vec<Option<Vec<u8>>>,
     special: HashMap<String, u32>,
@@ -127,6 +133,7 @@ impl Tokenizer {
             shared: Arc::new(Shared {
                 whole,
                 bare,
+                rendered: OnceLock::new(),
                 bytes,
                 special,
                 strip,

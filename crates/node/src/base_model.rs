@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use openledger_model::template::Template;
-use openledger_model::{Base, Tokenizer, parameter_count};
+use openledger_model::template::ChatTemplate;
+use openledger_model::{Base, SamplingConfig, Tokenizer, parameter_count};
 use openledger_primitives::{B256, merkle};
 use rust_embed::RustEmbed;
 
@@ -24,7 +24,9 @@ pub(crate) struct BaseModel {
     pub(crate) name: String,
     pub(crate) base: Arc<Base>,
     pub(crate) tokenizer: Arc<Tokenizer>,
-    pub(crate) template: Template,
+    pub(crate) template: ChatTemplate,
+    /// How its tokens are drawn where a request does not say.
+    pub(crate) sampling: SamplingConfig,
     /// Content root of the weights files, in name order.
     pub(crate) weights_root: B256,
     /// Content root of `tokenizer.json`; of what a GGUF file's tokenizer is as such a file.
@@ -42,9 +44,12 @@ impl BaseModel {
                 unpack_bundled_base(&data_dir.join("base"))?,
             ),
         };
-        let base = Base::load(&dir)?;
+        let mut base = Base::load(&dir)?;
         let tokenizer = Tokenizer::load(&dir)?;
-        let template = Template::load(&dir)?.unwrap_or_else(|| Template::for_tokenizer(&tokenizer));
+        tokenizer.check_model(&base.config)?;
+        let template = ChatTemplate::of_model(&dir, &tokenizer)?;
+        let ends = &mut base.config.eos;
+        ends.extend(template.end().filter(|end| !ends.contains(end)));
         let parameters = u64::try_from(parameter_count(&base.config)).unwrap_or(u64::MAX);
         Ok(Self {
             name,
@@ -53,6 +58,7 @@ impl BaseModel {
             base: Arc::new(base),
             tokenizer: Arc::new(tokenizer),
             template,
+            sampling: SamplingConfig::of_model(&dir)?,
             parameters,
         })
     }
@@ -85,13 +91,24 @@ fn folder_name(dir: &Path) -> Result<String> {
         path: dir.to_path_buf(),
         source,
     })?;
-    let name = if full.is_file() {
-        full.file_stem()
-    } else {
-        full.file_name()
-    };
-    let name = name.map(|name| name.to_string_lossy().into_owned());
+    let name = hub_name(&full).or_else(|| {
+        let name = if full.is_file() {
+            full.file_stem()
+        } else {
+            full.file_name()
+        };
+        Some(name?.to_string_lossy().into_owned())
+    });
     name.ok_or_else(|| Error::invalid("--base", format!("{} is not a folder", dir.display())))
+}
+
+/// Name of the model whose snapshot in a hub's cache this is:
+/// `models--org--name/snapshots/commit`.
+fn hub_name(dir: &Path) -> Option<String> {
+    let snapshots = dir.parent()?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?;
+    let (_, name) = repository.strip_prefix("models--")?.split_once("--")?;
+    snapshots.ends_with("snapshots").then(|| name.to_owned())
 }
 
 /// Writes the bundled model's files into `dir`, those that are not there as they should be, and
@@ -147,4 +164,17 @@ fn weights_root(dir: &Path) -> Result<B256> {
         [one] => *one,
         many => merkle::Tree::from_data(many).root(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_has_the_name_of_its_model() {
+        let dir = Path::new("/c/hub/models--org--a-model/snapshots/0123abc");
+        assert_eq!(hub_name(dir).as_deref(), Some("a-model"));
+        assert_eq!(hub_name(Path::new("/models/a-model")), None);
+        assert_eq!(hub_name(Path::new("/c/models--org--a/other/x")), None);
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::cli::ExportArgs;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
-    let base = super::find(args.base.as_deref())?;
+    let base = super::find(args.base.as_deref(), super::Parts::All)?;
     let source = Source::open(&base.folder)
         .with_context(|| format!("cannot use {} as a base model", base.folder.display()))?;
     let load = |folder: &PathBuf| {

@@ -1,16 +1,21 @@
-//! Base models as the command line names them, and what can be done with one.
+//! Base models as the command line names them (a folder, a GGUF file, the bundled one, or a name on
+//! a hub), and what can be done with one.
 
 mod export;
+mod hub;
+pub(crate) mod inspect;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::cli::ModelCommand;
+pub(crate) use hub::Parts;
 
 /// Does what `openledger model` was asked for.
 pub(crate) fn run(command: ModelCommand) -> Result<()> {
     match command {
+        ModelCommand::Inspect(args) => inspect::run(&args),
         ModelCommand::Export(args) => export::run(&args),
     }
 }
@@ -23,8 +28,10 @@ pub(crate) struct Found {
     pub(crate) name: String,
 }
 
-/// The base model that `--base` names; the bundled one where nothing is named.
-pub(crate) fn find(given: Option<&str>) -> Result<Found> {
+/// The base model that `--base` names; the bundled one where nothing is named. A name like
+/// `org/model` or `org/model@revision`, of which there is no folder, is fetched from the hub into
+/// its cache.
+pub(crate) fn find(given: Option<&str>, parts: Parts) -> Result<Found> {
     match given {
         None | Some(openledger_node::BUNDLED_BASE) => {
             let data = crate::dev::data_dir(None)?;
@@ -46,6 +53,15 @@ pub(crate) fn find(given: Option<&str>) -> Result<Found> {
                 folder,
             })
         }
-        Some(path) => bail!("--base {path}: there is no such folder or GGUF file"),
+        Some(given) => match hub::Name::parse(given) {
+            Some(name) => Ok(Found {
+                folder: hub::fetch(&name, parts)?,
+                name: name.id,
+            }),
+            None => bail!(
+                "--base {given}: there is no such folder or GGUF file, and a model on the hub is \
+                 written org/name or org/name@revision"
+            ),
+        },
     }
 }

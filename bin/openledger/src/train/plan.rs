@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result, bail};
 use indicatif::{HumanBytes, HumanCount};
 use openledger_finetune::data::{self, Columns};
 use openledger_finetune::{Dataset, Preset, Recipe, Row, estimate_from};
-use openledger_model::template::Template;
+use openledger_model::template::ChatTemplate;
 use openledger_model::{Config, Tokenizer, parameter_count};
 use serde::Serialize;
 
 use super::settings;
 use crate::cli::TrainArgs;
+use crate::model;
 
 /// Everything that a run takes.
 #[derive(Debug)]
@@ -49,12 +50,13 @@ pub(super) struct Plan {
 
 /// Reads base, rows and recipe, and estimates the run.
 pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
-    let found = crate::model::find(args.base.as_deref())?;
+    let found = model::find(args.base.as_deref(), model::Parts::All)?;
     let folder = found.folder;
     let config = Config::load(&folder)
         .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let tokenizer = Tokenizer::load(&folder)?;
-    let template = Template::load(&folder)?.unwrap_or_else(|| Template::for_tokenizer(&tokenizer));
+    tokenizer.check_model(&config)?;
+    let template = ChatTemplate::of_model(&folder, &tokenizer)?;
 
     let given = args.data.as_deref().context("--data is missing")?;
     let rows = rows(given, &args.text)?;

@@ -146,7 +146,7 @@ impl Config {
         Self::from_json(&json, path)
     }
 
-    fn from_json(json: &Value, path: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn from_json(json: &Value, path: PathBuf) -> Result<Self, Error> {
         let file = File { json, path };
         let architecture = file.architecture()?;
         let d = architecture.defaults();
