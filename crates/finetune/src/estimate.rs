@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use openledger_model::inspect::loaded_bytes;
 use openledger_model::{
-    Adapter, Arithmetic, Base, Config, Exact, Example, Fast, Target, Workspace, parameter_count,
+    Adapter, Arithmetic, Base, Config, Exact, Example, Fast, Workspace, parameter_count,
 };
 
 use crate::gradients::Accumulator;
