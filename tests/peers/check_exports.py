@@ -31,7 +31,7 @@ NAMES += ["gemma2", "gemma3"]
 # On the same weights, f32 sums differ by their order only; llama.cpp also rounds the activations,
 # to what the weights are stored as.
 SAME = 1e-4
-LLAMA = {"f32": SAME, "f16": 2e-2, "bf16": 2e-2, "q8_0": 5e-2}
+LLAMA = {"f32": SAME, "f16": 2e-2, "bf16": 2e-2, "q8_0": 8e-2}
 # Its GELU is a table in half precision, and four norms a block pass rounded activations on: what
 # it does to Gemma's random fixtures, whatever the weights are stored as.
 GELU, GEMMA = 5e-3, 3e-2
