@@ -31,9 +31,10 @@ NAMES += ["gemma2", "gemma3"]
 # On the same weights, f32 sums differ by their order only; llama.cpp also rounds the activations,
 # to what the weights are stored as.
 SAME = 1e-4
-LLAMA = {"f32": SAME, "f16": 2e-2, "bf16": 2e-2, "q8_0": 5e-2}
-# Its GELU is a table in half precision.
-GELU = 5e-3
+LLAMA = {"f32": SAME, "f16": 2e-2, "bf16": 2e-2, "q8_0": 8e-2}
+# Its GELU is a table in half precision, and four norms a block pass rounded activations on: what
+# it does to Gemma's random fixtures, whatever the weights are stored as.
+GELU, GEMMA = 5e-3, 3e-2
 # What rounding the weights themselves may cost these random models.
 ROUNDING = {"f32": SAME, "f16": 1e-2, "bf16": 5e-2, "q8_0": 8e-2}
 # llama.cpp has no windows in these: up to their window they see everything anyway.
@@ -112,7 +113,8 @@ def compare(what, found, want, tolerance):
 
 def check(name, base, adapter, tokens, scratch):
     print(name)
-    same = GELU if name.startswith("gemma") else SAME
+    gemma = name.startswith("gemma")
+    same = GELU if gemma else SAME
     # Those of a window stand for the whole sequence where there is none.
     short = tokens[: WINDOWS.get(name, len(tokens))]
     want, bare = ours(tokens, base, adapter), ours(tokens, base)
@@ -134,7 +136,8 @@ def check(name, base, adapter, tokens, scratch):
         file = export(base, "gguf", scratch / f"{dtype}.gguf", *flag, "--dtype", dtype)
         rounded = ours(short, file)
         compare(f"merged GGUF {dtype}", rounded, want, ROUNDING[dtype])
-        compare(f"merged GGUF {dtype} in llama.cpp", llama(file, short), rounded, max(same, LLAMA[dtype]))
+        allowed = same if dtype == "f32" else max(LLAMA[dtype], GEMMA if gemma else 0)
+        compare(f"merged GGUF {dtype} in llama.cpp", llama(file, short), rounded, allowed)
     plain = export(base, "gguf", scratch / "plain.gguf")
     compare("base GGUF in llama.cpp", llama(plain, short), bare[: len(short)], same)
     alone = export(base, "gguf-adapter", scratch / "adapter.gguf", *flag)

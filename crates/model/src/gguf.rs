@@ -1,6 +1,6 @@
 //! GGUF, the file format of llama.cpp: a model, or an adapter, in one file.
 //!
-//! [`Gguf`] reads versions 1 to 3 with tensors in F32, F16, BF16, Q8_0, Q4_K and Q6_K, as a base
+//! [`Gguf`] reads versions 1 to 3 with tensors in F32, F16, BF16, `Q8_0`, `Q4_K` and `Q6_K`, as a base
 //! model of every family of this crate ([`crate::Base::load_as`] takes the path of such a file
 //! where it takes a folder); the writing side is in [`crate::export`]. Nothing of a file is
 //! believed before it is compared with the file's length and with limits of ours.

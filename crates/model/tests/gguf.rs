@@ -51,7 +51,7 @@ fn export(
     let path = directory.path().join("model.gguf");
     let source = Source::open(from).unwrap();
     let written = source.save_gguf(adapter, encoding, "test", &path).unwrap();
-    assert_eq!(written.files, [path.clone()]);
+    assert_eq!(written.files, std::slice::from_ref(&path));
     path
 }
 

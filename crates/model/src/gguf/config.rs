@@ -358,7 +358,7 @@ fn llama3(theta: f32, head_dim: usize, divisors: &[f32]) -> Option<RopeScaling> 
         high = ((1.0 + 1.0 / below) * 100.0).round() / 100.0;
         context = (slope * (high - 1.0)).round();
     }
-    if !(high > 1.0 && high < 1e6 && context >= 1.0 && context < 1e9) {
+    if !(high > 1.0 && high < 1e6 && (1.0..1e9).contains(&context)) {
         return None;
     }
     let mut scaled = plain.clone();

@@ -1,7 +1,7 @@
 //! Tokenizers in the metadata of GGUF files, from and to the `tokenizer.json` of Hugging Face.
 //!
 //! Two kinds are read. `gpt2` is byte-level BPE: tokens, merges, and the name of a rule that cuts
-//! the text beforehand. `llama` is SentencePiece BPE: tokens with scores, where the pair whose
+//! the text beforehand. `llama` is `SentencePiece` BPE: tokens with scores, where the pair whose
 //! union scores highest is merged first; the merges follow from the scores.
 
 mod describe;
@@ -31,9 +31,9 @@ const USER_DEFINED: i64 = 4;
 const UNUSED: i64 = 5;
 const BYTE: i64 = 6;
 
-/// SentencePiece's stand-in for a space.
+/// `SentencePiece`'s stand-in for a space.
 const SPACE: &str = "\u{2581}";
-/// Longest token whose splits are looked at, in bytes; SentencePiece makes none of a tenth of it.
+/// Longest token whose splits are looked at, in bytes; `SentencePiece` makes none of a tenth of it.
 const LONGEST_PIECE: usize = 1024;
 
 /// GPT-2's rule.
@@ -123,7 +123,7 @@ fn cut(m: &Metadata) -> Result<&'static Cut, Error> {
     })
 }
 
-/// Whether the tokenizer is of SentencePiece's kind, and whether its texts start with a token
+/// Whether the tokenizer is of `SentencePiece`'s kind, and whether its texts start with a token
 /// where the file does not say.
 pub(super) fn conventions(m: &Metadata) -> Result<(bool, bool), Error> {
     Ok(match m.text(MODEL)? {

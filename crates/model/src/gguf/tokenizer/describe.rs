@@ -180,7 +180,7 @@ fn scores(texts: &[String], kinds: &[i64], pairs: &[[String; 2]]) -> Result<Vec<
     }
 }
 
-/// Whether a space is put before the text, of a SentencePiece tokenizer that replaces spaces.
+/// Whether a space is put before the text, of a `SentencePiece` tokenizer that replaces spaces.
 fn space_prefix(json: &Json) -> Result<bool, Error> {
     let normalizer = &json["normalizer"];
     let parts = match normalizer["type"].as_str() {
