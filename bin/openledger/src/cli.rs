@@ -243,7 +243,7 @@ pub(crate) struct ExportArgs {
     /// in.
     #[arg(long, value_parser = ["peft", "safetensors", "gguf", "gguf-adapter"])]
     pub(crate) format: String,
-    /// How numbers are stored; f32 loses nothing. 8.5 bits a number (q8_0) is for GGUF only.
+    /// How numbers are stored; f32 loses nothing. `q8_0` (8.5 bits) is for GGUF only.
     #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "bf16", "q8_0"])]
     pub(crate) dtype: String,
     /// A folder for peft and safetensors, a file for gguf and gguf-adapter.

@@ -68,7 +68,8 @@ mod tests {
         let base = Base::random(testing::config(), 3);
         let mut recipe = Recipe::default();
         recipe.lora.rank = 4;
-        let mut adapter = Adapter::new(&base.config, recipe.adapter(&base.config).unwrap(), 1).unwrap();
+        let mut adapter =
+            Adapter::new(&base.config, recipe.adapter(&base.config).unwrap(), 1).unwrap();
         adapter.params_mut().iter_mut().for_each(|x| *x += 0.01);
         let rows: Vec<&Example> = dataset.train().map(|row| &row.example).take(5).collect();
 

@@ -51,21 +51,20 @@ impl Tensors for Merged<'_> {
 
 impl Adapter {
     /// Adds what this adapter adds to the linear whose weight is called `name` in
-    /// [`crate::Base::layout`] to `weight [out, in]`: `scale B A`. Other tensors stay.
+    /// [`crate::Base::layout`] to `weight [out, in]`: `scale B A`, and brings the rows of the sum to
+    /// the lengths that `DoRA` learned. Other tensors stay.
     pub fn fold(&self, name: &str, weight: &mut [f32]) {
         let Some(module) = name.strip_suffix(".weight") else {
             return;
         };
         let module = format!("base_model.model.{module}");
+        let layout = self.layout();
         let find = |part: &str| {
-            let wanted = format!("{module}.{part}.weight");
-            let slot = self
-                .layout()
-                .into_iter()
-                .find(|(name, _, _)| *name == wanted);
-            slot.map(|(_, at, shape)| &self.params()[at..at + shape[0] * shape[1]])
+            let wanted = format!("{module}.{part}");
+            let slot = layout.iter().find(|(name, _, _)| *name == wanted);
+            slot.map(|(_, at, shape)| &self.params()[*at..at + shape.iter().product::<usize>()])
         };
-        let (Some(a), Some(b)) = (find("lora_A"), find("lora_B")) else {
+        let (Some(a), Some(b)) = (find("lora_A.weight"), find("lora_B.weight")) else {
             return;
         };
         let (rank, scale) = (self.config.rank, self.scale());
@@ -78,13 +77,36 @@ impl Adapter {
                 }
             }
         }
+        let lengths = find("lora_magnitude_vector").unwrap_or_default();
+        for (row, length) in weight.chunks_exact_mut(width).zip(lengths) {
+            let norm = row
+                .iter()
+                .map(|w| f64::from(*w).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            let factor = if norm > 0.0 {
+                f64::from(*length) / norm
+            } else {
+                0.0
+            };
+            row.iter_mut()
+                .for_each(|w| *w = (f64::from(*w) * factor) as f32);
+        }
     }
 
     /// Saves the adapter alone as a GGUF file that llama.cpp applies to its base model.
     ///
     /// # Errors
-    /// When the file cannot be written, or a number does not fit into `encoding`.
+    /// When the file cannot be written, a number does not fit into `encoding`, or the adapter has
+    /// magnitudes (`DoRA`), which this format has no place for.
     pub fn save_gguf(&self, path: &Path, name: &str, encoding: Encoding) -> Result<Written, Error> {
+        if self.config.dora {
+            return Err(Error::Setting {
+                field: "dora",
+                value: "true".into(),
+                expected: "false in a GGUF adapter, which has no magnitudes; export the merged model",
+            });
+        }
         let tensors = gguf::save_adapter(path, self, name, encoding)?;
         Ok(Written {
             files: vec![path.to_path_buf()],
