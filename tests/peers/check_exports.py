@@ -148,11 +148,15 @@ def text(base, scratch):
     """llama.cpp cuts text into our tokens."""
     file = export(base, "gguf", scratch / "text.gguf", "--dtype", "bf16")
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(base / "tokenizer.json"))
-    model = llama_cpp.Llama(str(file), vocab_only=True, verbose=False)
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(str(file).encode(), params)
+    vocab = llama_cpp.llama_model_get_vocab(model)
     for line in ["Question: What is a Merkle tree?\nAnswer:", "don't  — 3\U0001F600\n\n x", "12345 + é"]:
         want = tokenizer.encode(line, add_special_tokens=False)
-        found = model.tokenize(line.encode(), add_bos=False, special=False)
-        assert found == want, (line, found, want)
+        raw, room = line.encode(), (llama_cpp.llama_token * 100)()
+        count = llama_cpp.llama_tokenize(vocab, raw, len(raw), room, len(room), False, False)
+        assert room[:count] == want, (line, room[:count], want)
     print("  tokens of llama.cpp are ours")
 
 

@@ -29,12 +29,13 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     };
     let written = match args.format.as_str() {
         "peft" => {
+            let adapter = given?;
             ensure!(args.dtype == "f32", "PEFT adapters are written as f32");
-            given?.save_peft(out, &base.name)?;
+            adapter.save_peft(out, &base.name)?;
             let names = ["adapter_config.json", "adapter_model.safetensors"];
             Written {
                 files: names.map(|name| out.join(name)).to_vec(),
-                tensors: given_tensors(adapter.as_ref()),
+                tensors: adapter.layout().len(),
                 notes: Vec::new(),
             }
         }
@@ -47,16 +48,20 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
             };
             source.save_folder(adapter.as_ref(), dtype, out)?
         }
-        "gguf" => source.save_gguf(adapter.as_ref(), encoding(args)?, &name, out)?,
-        "gguf-adapter" => given?.save_gguf(out, &name, encoding(args)?)?,
+        "gguf" => {
+            let encoding = encoding(args)?;
+            make_folder(out)?;
+            source.save_gguf(adapter.as_ref(), encoding, &name, out)?
+        }
+        "gguf-adapter" => {
+            let (adapter, encoding) = (given?, encoding(args)?);
+            make_folder(out)?;
+            adapter.save_gguf(out, &name, encoding)?
+        }
         other => bail!("{other} is not peft, safetensors, gguf or gguf-adapter"),
     };
     let written = with_template(written, args)?;
     print(args, &written)
-}
-
-fn given_tensors(adapter: Option<&Adapter>) -> usize {
-    adapter.map_or(0, |adapter| adapter.layout().len())
 }
 
 fn encoding(args: &ExportArgs) -> Result<Encoding> {
@@ -83,7 +88,7 @@ fn adapter_name(folder: &Path) -> String {
         .into()
 }
 
-/// Makes room for what is written, and refuses to write over what is read.
+/// Refuses to write over what is read, and files where folders are meant.
 fn check_out(args: &ExportArgs, base: &Path) -> Result<()> {
     let out = &args.out;
     let is_file = args.format.starts_with("gguf");
@@ -100,16 +105,16 @@ fn check_out(args: &ExportArgs, base: &Path) -> Result<()> {
     if same(base) || args.adapter.as_deref().is_some_and(same) {
         bail!("--out {}: is what is read; name another", out.display());
     }
-    let folder = if is_file {
-        out.parent()
-    } else {
-        Some(out.as_path())
-    };
-    if let Some(folder) = folder {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    }
     Ok(())
+}
+
+/// Makes the folder that a file goes to.
+fn make_folder(out: &Path) -> Result<()> {
+    let Some(folder) = out.parent() else {
+        return Ok(());
+    };
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
 /// The template that the adapter was taught with goes beside a merged model.

@@ -1,5 +1,5 @@
 //! Everything in a GGUF file before the tensors' bytes: a bounded parser. The format is described
-//! in `docs/gguf.md` of the ggml project.
+//! in the ggml project's documentation.
 //!
 //! Each count and length of the file is compared with the bytes that are left in it, and with a
 //! limit of ours, before anything of that size is made.
