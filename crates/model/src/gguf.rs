@@ -23,6 +23,7 @@ pub(crate) use format::{TensorType, encode};
 pub(crate) use write::{Labels, model, save_adapter};
 
 use crate::base::{self, Slot, Tensors};
+use crate::inspect::Stored;
 use crate::{Config, Error, Tokenizer};
 use header::{Entry, Header};
 use metadata::Metadata;
@@ -79,6 +80,22 @@ impl Gguf {
     /// When it is not a string.
     pub fn chat_template(&self) -> Result<Option<&str>, Error> {
         self.metadata().text("tokenizer.chat_template")
+    }
+
+    /// What the tensors are, from the header alone.
+    pub(crate) fn stored(&self) -> Stored {
+        let mut stored = Stored {
+            files: 1,
+            tensors: self.header.tensors.len(),
+            ..Stored::default()
+        };
+        for entry in self.header.tensors.values() {
+            let values: usize = entry.shape.iter().product();
+            *stored.values.entry(format::name(entry.kind)).or_default() += values as u64;
+            let bytes = TensorType::of(entry.kind).and_then(|kind| kind.bytes(&entry.shape));
+            stored.bytes += bytes.unwrap_or_default() as u64;
+        }
+        stored
     }
 
     /// Whether the file holds a vocabulary.

@@ -10,7 +10,7 @@ use crate::arithmetic::{Arithmetic, Fast};
 use crate::base;
 use crate::template::ChatTemplate;
 use crate::tensors::{self, EMBEDDING, HEAD, add_ends};
-use crate::{Config, Error, Tokenizer, files};
+use crate::{Config, Error, Gguf, Tokenizer, files};
 
 /// The findings.
 #[derive(Debug, Default)]
@@ -46,14 +46,22 @@ pub struct Stored {
 ///
 /// Where the folder has no weight files at all, `stored` is `None` and that is not a problem by
 /// itself: a description may be fetched before its weights.
+///
+/// A path that is a file is taken for a GGUF file.
 pub fn inspect(directory: &Path) -> Inspection {
     let mut found = Inspection::default();
-    let (config, mut problems) = configuration(directory);
+    let (config, mut problems) = if directory.is_file() {
+        gguf_file(directory, &mut found)
+    } else {
+        configuration(directory)
+    };
     let sound = problems.is_empty();
     if let Some(config) = config {
-        match weights(directory, sound.then_some(&config), &mut problems) {
-            Ok(stored) => found.stored = stored,
-            Err(error) => problems.push(error),
+        if !directory.is_file() {
+            match weights(directory, sound.then_some(&config), &mut problems) {
+                Ok(stored) => found.stored = stored,
+                Err(error) => problems.push(error),
+            }
         }
         found.config = Some(config);
     }
@@ -72,6 +80,22 @@ pub fn inspect(directory: &Path) -> Inspection {
     }
     found.problems = problems;
     found
+}
+
+/// The shape of a GGUF file, what its header says of the tensors, and why it cannot be read.
+fn gguf_file(path: &Path, found: &mut Inspection) -> (Option<Config>, Vec<Error>) {
+    let file = match Gguf::open(path) {
+        Ok(file) => file,
+        Err(error) => return (None, vec![error]),
+    };
+    found.stored = Some(file.stored());
+    match file.config() {
+        Err(error) => (None, vec![error]),
+        Ok(config) => {
+            let problem = file.model(&config).err();
+            (Some(config), problem.into_iter().collect())
+        }
+    }
 }
 
 /// The shape, and every field that is not supported: each is left out in turn until the rest can

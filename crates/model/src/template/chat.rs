@@ -44,10 +44,13 @@ impl ChatTemplate {
     /// # Errors
     /// When a template is there but cannot be used, with its file and the reason.
     pub fn of_model(directory: &Path, tokenizer: &Tokenizer) -> Result<Self, Error> {
-        if let Some(template) = Template::load(directory)? {
+        let own = if directory.is_file() {
+            Jinja::of_gguf(directory, tokenizer)?
+        } else if let Some(template) = Template::load(directory)? {
             return Ok(Self::BuiltIn(template));
-        }
-        let own = Jinja::load(directory, tokenizer)?;
+        } else {
+            Jinja::load(directory, tokenizer)?
+        };
         Ok(own.map_or_else(
             || Self::BuiltIn(Template::for_tokenizer(tokenizer)),
             |jinja| Self::Jinja(Arc::new(jinja)),

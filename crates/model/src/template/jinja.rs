@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::{Role, marks};
 use crate::tokenizer::Tokenizer;
-use crate::{Error, files};
+use crate::{Error, Gguf, files};
 
 const FILE: &str = "chat_template.jinja";
 const CONFIG: &str = "tokenizer_config.json";
@@ -86,19 +86,54 @@ impl Jinja {
             let text = content(&config[name]).or_else(|| content(&map[name]))?;
             Some((name.to_owned(), Value::from(text)))
         });
+        Self::new(path, source, tokens.collect(), tokenizer).map(Some)
+    }
+
+    /// The template inside a GGUF file, if it has one.
+    ///
+    /// # Errors
+    /// As [`Jinja::load`].
+    pub(super) fn of_gguf(path: &Path, tokenizer: &Tokenizer) -> Result<Option<Self>, Error> {
+        let file = Gguf::open(path)?;
+        let Some(source) = file.chat_template()? else {
+            return Ok(None);
+        };
+        let config = file.config()?;
+        let text = |token: u32| {
+            let bytes = tokenizer.token_bytes(token).to_vec();
+            String::from_utf8(bytes).ok().map(Value::from)
+        };
+        let ends = [
+            ("bos_token", config.bos),
+            ("eos_token", config.eos.first().copied()),
+        ];
+        let tokens = ends
+            .into_iter()
+            .filter_map(|(name, token)| Some((name.to_owned(), text(token?)?)))
+            .collect();
+        let source = source.to_owned();
+        Self::new(path.to_path_buf(), source, tokens, tokenizer).map(Some)
+    }
+
+    fn new(
+        path: PathBuf,
+        source: String,
+        tokens: BTreeMap<String, Value>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, Error> {
         let mut jinja = Self {
             environment: environment(source).map_err(|message| Error::ChatTemplate {
                 path: path.clone(),
                 message,
             })?,
             path,
-            tokens: tokens.collect(),
+            tokens,
             special: tokenizer.special_texts(),
             lead: String::new(),
             end: None,
         };
         jinja.probe(tokenizer)?;
-        Ok(Some(jinja))
+        Ok(jinja)
     }
 
     /// Learns from a question and its answer what stands before and after an answer.
