@@ -142,11 +142,16 @@ fn a_token_may_stand_in_its_file() {
     let mut command = openledger(home.path(), &hub.url);
     command.args(["model", "inspect", "org/tiny", "--json"]);
     succeeds(command);
-    let tokens = hub.asked().into_iter().map(|asked| asked.token);
-    assert!(tokens.eq(std::iter::repeat_n(
-        Some("Bearer hf_of_the_file".into()),
-        11
-    )));
+    let asked = hub.asked();
+    assert!(asked.len() > 3, "{asked:?}");
+    for asked in asked {
+        assert_eq!(
+            asked.token.as_deref(),
+            Some("Bearer hf_of_the_file"),
+            "{}",
+            asked.path
+        );
+    }
 }
 
 #[test]
@@ -194,14 +199,9 @@ fn damaged_files_are_not_kept() {
     let (hub, home) = (hub(), tempfile::tempdir().unwrap());
     let home = home.path();
     hub.change(WEIGHTS, |remote| remote.overstated = 10);
-    fails(
-        plan(home, &hub.url),
-        &[
-            WEIGHTS,
-            "2375336 bytes came, the hub names 2375346",
-            "try again",
-        ],
-    );
+    let size = std::fs::metadata(bundled().join(WEIGHTS)).unwrap().len();
+    let said = format!("{size} bytes came, the hub names {}", size + 10);
+    fails(plan(home, &hub.url), &[WEIGHTS, &said, "try again"]);
     assert!(!snapshot(home).join(WEIGHTS).exists());
     // A large file is named by its SHA-256.
     hub.change(WEIGHTS, |remote| {

@@ -97,7 +97,7 @@ fn main() -> Result<(), Failure> {
     let dataset = dataset.split(recipe.eval_fraction, recipe.eval_seed)?;
     let begun = std::time::Instant::now();
     let mut progress = |step: &StepMetrics| {
-        if step.step % 20 == 0 {
+        if step.step.is_multiple_of(20) {
             eprintln!("{} of {}: {:.3}", step.step, step.steps, step.smoothed);
         }
         Control::Continue

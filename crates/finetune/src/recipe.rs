@@ -260,14 +260,13 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Floating-point operations a run may spend; `Standard` is about half a minute on two idle
-    /// cores of a 2020s server CPU (measured: 49 CPU seconds on the bundled rows). A fixed number of operations, not a measured time, so that the same
-    /// dataset gives the same recipe on every machine.
+    /// Floating-point operations a run may spend. A fixed number of operations, not a measured
+    /// time, so that the same dataset gives the same recipe on every machine.
     const fn operations(self) -> f64 {
         match self {
-            Self::Quick => 1.2e12,
-            Self::Standard => 4e12,
-            Self::Thorough => 16e12,
+            Self::Quick => 2.4e12,
+            Self::Standard => 8e12,
+            Self::Thorough => 32e12,
         }
     }
 

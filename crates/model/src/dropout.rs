@@ -82,6 +82,7 @@ impl Masks {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init, reason = "the rows of one example")]
     use super::*;
 
     const AT: Dropout = Dropout {

@@ -241,7 +241,8 @@ fn compact_encodings_are_near_and_load_in_every_mode() {
     for (encoding, tolerance) in [
         (Encoding::F16, 1e-3),
         (Encoding::Bf16, 1e-6),
-        (Encoding::Q8_0, 2e-2),
+        // Every product loses what 8 bits lose.
+        (Encoding::Q8_0, 4e-2),
     ] {
         let path = export(&bundled, None, encoding, &directory);
         // The bundled weights are bf16 themselves.

@@ -202,7 +202,6 @@ fn refused(field: &str, value: Value) -> String {
 #[test]
 fn what_is_not_plain_lora_is_refused() {
     for (field, value) in [
-        ("use_dora", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
         ("bias", json!("all")),
         ("rank_pattern", json!({"q_proj": 8})),
@@ -219,6 +218,11 @@ fn what_is_not_plain_lora_is_refused() {
             "{error}"
         );
     }
+    assert_eq!(
+        refused("use_dora", json!(true)),
+        "DIR/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.down_proj.\
+         lora_magnitude_vector` is missing; expected shape [48]"
+    );
     assert_eq!(
         refused("r", json!(4)),
         "DIR/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.down_proj.\

@@ -78,7 +78,7 @@ fn jinja(template: &ChatTemplate) -> &Jinja {
     }
 }
 
-/// A ChatML tokenizer, and the template `source` beside it.
+/// A `ChatML` tokenizer, and the template `source` beside it.
 fn with_template(source: &str) -> Result<(ChatTemplate, Tokenizer), Error> {
     let golden = golden();
     let config = json!({"bos_token": {"content": "<|begin_of_text|>"}, "chat_template": source});
@@ -212,7 +212,7 @@ fn a_template_is_looked_for_in_order() {
     let file = folder.path().join("chat_template.jinja");
     std::fs::write(
         &file,
-        "file{{ messages[0].content }}{{ messages[1].content }}\n",
+        "file{% for m in messages %}{{ m.content }}{% endfor %}\n",
     )
     .unwrap();
     assert_eq!(text(), "filehi");
@@ -253,7 +253,7 @@ fn a_bad_template_is_named_with_the_reason() {
             "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}",
             "takes more than 2000000 steps",
         ),
-        ("{{ 'x' * 99999999999 }}", "fails: invalid operation"),
+        ("{{ 'x' * 99999999999 }}", "takes more than 2000000 steps"),
         (
             "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
             "fails: invalid operation: recursion limit exceeded",
