@@ -33,7 +33,7 @@ contracts:
 doc:
     cargo doc --workspace --no-deps --open
 
-bench AREA:
+bench +AREA:
     cargo xtask bench {{AREA}}
 
 # Needs cargo-deny and typos: cargo install cargo-deny typos-cli

@@ -83,9 +83,12 @@ def losses(model, inputs, targets, reduction):
     )
 
 
-def with_best_attention(model, length, run):
-    """SDPA for long sequences; for short ones whatever is quicker here and now."""
+def with_best_attention(model, length, run, settings):
+    """SDPA for long sequences; for short ones what `attention=` says, or is quicker here and now."""
     if length > 256:
+        return run
+    if "attention" in settings:
+        model.config._attn_implementation = settings["attention"]
         return run
 
     def seconds(attention):
@@ -110,7 +113,7 @@ def gradients(settings):
         loss.backward()
         return [loss.item()]
 
-    return with_best_attention(model, inputs.shape[1], run), inputs.numel()
+    return with_best_attention(model, inputs.shape[1], run, settings), inputs.numel()
 
 
 def each(settings):
@@ -125,7 +128,7 @@ def each(settings):
         loss.sum().backward()
         return loss.tolist()
 
-    return with_best_attention(model, inputs.shape[1], run), inputs.numel()
+    return with_best_attention(model, inputs.shape[1], run, settings), inputs.numel()
 
 
 def prefill(settings):

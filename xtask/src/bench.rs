@@ -159,7 +159,7 @@ fn whole_loop(repo: &Repo, cold_build: bool) -> Result<()> {
         command: LOOP,
         details: Value::Null,
     });
-    write(repo, "loop", &measured)
+    write(repo, "loop", &measured, Others::Drop)
 }
 
 /// A build from nothing in a target directory of its own.
@@ -197,14 +197,28 @@ fn peak_in_status(status: &str) -> Option<f64> {
     Some(kibibytes / 1024.0)
 }
 
-fn write(repo: &Repo, area: &str, measured: &[Measurement]) -> Result<()> {
+/// What becomes of the results that were not measured again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Others {
+    Keep,
+    Drop,
+}
+
+fn write(repo: &Repo, area: &str, measured: &[Measurement], others: Others) -> Result<()> {
     let commit = commit(repo)?;
     let machine = machine(Path::new("/proc"));
-    let list: Vec<Value> = measured
-        .iter()
-        .map(|m| entry(m, &commit, &machine))
-        .collect();
     let file = repo.path(&format!("bench/results/{area}.json"));
+    let mut list: Vec<Value> = match others {
+        Others::Keep if file.exists() => serde_json::from_str(&read_text(&file)?)
+            .with_context(|| format!("{} is a JSON list", file.display()))?,
+        _ => Vec::new(),
+    };
+    for new in measured.iter().map(|m| entry(m, &commit, &machine)) {
+        match list.iter_mut().find(|old| old["metric"] == new["metric"]) {
+            Some(old) => *old = new,
+            None => list.push(new),
+        }
+    }
     write_text(&file, &(serde_json::to_string_pretty(&list)? + "\n"))?;
     let readme = repo.path(README);
     let text = read_text(&readme)?;
@@ -305,14 +319,15 @@ fn table(list: &[Value]) -> Result<String> {
             format!("| {metric} | {ours:.1} {unit} | {goal} | {met} |\n")
         });
     }
-    if let Some(first) = list.first() {
-        let text = |field: &str| first[field].as_str().unwrap_or_default();
-        table.push_str(&format!(
-            "\nAt {} on: {}.\n",
-            text("commit"),
-            text("machine")
-        ));
+    let mut places: Vec<String> = Vec::new();
+    for entry in list {
+        let text = |field: &str| entry[field].as_str().unwrap_or_default();
+        let place = format!("\nAt {} on: {}.\n", text("commit"), text("machine"));
+        if !places.contains(&place) {
+            places.push(place);
+        }
     }
+    table.push_str(&places.concat());
     Ok(table)
 }
 

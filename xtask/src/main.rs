@@ -38,9 +38,8 @@ usage: cargo xtask <verb>
                         bench/results/loop.json and the table in README.md
   bench engine [--only PART]
                         race the model engine against torch, PEFT and llama.cpp; write
-                        bench/results/engine* and the table in README.md; with --only
-                        measure one PART and write nothing (training, serving, memory,
-                        modes, growth)
+                        bench/results/engine* and the table in README.md; --only measures
+                        one PART (training, serving, memory, modes, growth) again
   cli-docs              rewrite docs/cli.md from the program's own help texts
 ";
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::plot::Plot;
 use super::race::{Side, Timing, Turns, Worker, race};
-use super::{Goal, Measurement, line, write};
+use super::{Goal, Measurement, Others, line, write};
 use crate::environment::{Repo, peers_venv, write_text};
 use crate::network::scratch;
 use crate::process::{command, execute, read};
@@ -62,12 +62,12 @@ pub(super) fn run(repo: &Repo, only: Option<&str>) -> Result<()> {
         ..
     } = bench;
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
-    if only.is_none() {
-        let results = repo.path("bench/results");
-        for plot in &plots {
-            let file = results.join(format!("engine-{}.svg", plot.name));
-            write_text(&file, &plot.svg())?;
-        }
+    let results = repo.path("bench/results");
+    for plot in &plots {
+        let file = results.join(format!("engine-{}.svg", plot.name));
+        write_text(&file, &plot.svg())?;
+    }
+    if !plots.is_empty() {
         let growth: Vec<Value> = plots.iter().map(Plot::json).collect();
         let growth = json!({ "peaks": peaks, "versions": versions, "growth": growth });
         let text = serde_json::to_string_pretty(&growth)? + "\n";
@@ -76,10 +76,13 @@ pub(super) fn run(repo: &Repo, only: Option<&str>) -> Result<()> {
     if !failed.is_empty() {
         println!("\nnot measured:\n  {}", failed.join("\n  "));
     }
-    if only.is_none() {
-        println!();
-        write(repo, "engine", &measured)?;
-    }
+    println!();
+    let others = if only.is_some() {
+        Others::Keep
+    } else {
+        Others::Drop
+    };
+    write(repo, "engine", &measured, others)?;
     if !failed.is_empty() {
         bail!("{} measurements failed, see above", failed.len());
     }
@@ -278,7 +281,7 @@ impl Bench {
                         torch(peers[0], &work, "bf16"),
                         torch(peers[1], &work, "f32"),
                     ];
-                    if let Some(timings) = self.race(&metric, &sides, turns(2, 9, 15)) {
+                    if let Some(timings) = self.race(&metric, &sides, turns(2, 9, 10)) {
                         self.compare(metric, &timings, goal);
                     }
                 }
@@ -455,6 +458,8 @@ impl Bench {
         let work = format!("gradients dir={dir} batch={batch} length={length}{threads}");
         let mut sides = vec![ours(&work)];
         if with_torch {
+            // Eager attention won every trial of short sequences; no time to try again.
+            let work = format!("{work} attention=eager");
             sides.push(torch("PEFT bf16", &work, "bf16"));
         }
         let Some(timings) = self.race(&what, &sides, turns(1, 5, 3)) else {

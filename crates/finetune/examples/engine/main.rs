@@ -37,8 +37,8 @@ struct Outcome {
     check: Vec<f64>,
     /// Floating-point operations that it takes, without what is computed again.
     operations: f64,
-    /// Bytes of weights, keys and values that it must read.
-    bytes: f64,
+    /// Bytes of weights, keys and values that it must read, where these are what limits it.
+    bytes: Option<f64>,
 }
 
 /// Prepared work, ready to be timed.

@@ -108,7 +108,6 @@ fn gradients<A: Arithmetic>(
     let (rows, tokens) = examples(&base.config, settings)?;
     let recipe = recipe(mode, rows.len());
     let operations = training_operations(&base.config, &recipe, settings)?;
-    let bytes = base.bytes() as f64;
     let adapter = Adapter::new(&base.config, recipe.adapter(&base.config)?, 1)?;
     let mut batch = BatchGradients::new(base, adapter, &recipe)?;
     Ok(Box::new(move || {
@@ -118,7 +117,7 @@ fn gradients<A: Arithmetic>(
             tokens,
             check: vec![loss],
             operations,
-            bytes,
+            bytes: None,
         })
     }))
 }
@@ -129,7 +128,6 @@ fn each(settings: &Settings<'_>) -> Fallible<Work> {
     let (rows, tokens) = examples(&base.config, settings)?;
     let recipe = recipe(Mode::Fast, rows.len());
     let operations = training_operations(&base.config, &recipe, settings)?;
-    let bytes = base.bytes() as f64;
     let adapter = Adapter::new(&base.config, recipe.adapter(&base.config)?, 1)?;
     let mut gradients = vec![vec![0.0; adapter.params().len()]; rows.len()];
     let share = rows.len().div_ceil(rayon::current_num_threads());
@@ -155,7 +153,7 @@ fn each(settings: &Settings<'_>) -> Fallible<Work> {
             tokens,
             check,
             operations,
-            bytes,
+            bytes: None,
         })
     }))
 }
@@ -179,7 +177,7 @@ fn prefill(settings: &Settings<'_>) -> Fallible<Work> {
             tokens: length,
             check: shown(&logits),
             operations: forward_operations(c, length, 1) + attention_operations(c, 0, length),
-            bytes: base.bytes() as f64,
+            bytes: None,
         })
     }))
 }
@@ -228,7 +226,7 @@ fn decode(settings: &Settings<'_>) -> Fallible<Work> {
             tokens: lanes * steps,
             check,
             operations,
-            bytes,
+            bytes: Some(bytes),
         })
     }))
 }
