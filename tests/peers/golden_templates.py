@@ -7,7 +7,7 @@ The templates are our own short ones that write what each family's template writ
 constructions that published templates use. For every conversation there is the text of the prompt
 that asks for the next answer, its tokens, and the text without that; or what the template says when
 it refuses. The tokenizers are tiny ones of the three kinds that the families have. The Rust tests
-`crates/model/src/template/conversations.rs` read the file.
+`crates/model/src/template/chat/tests.rs` read the file.
 """
 
 import json

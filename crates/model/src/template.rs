@@ -11,8 +11,6 @@
 //! [`ChatTemplate`] is either.
 
 mod chat;
-#[cfg(test)]
-mod conversations;
 mod jinja;
 mod marks;
 

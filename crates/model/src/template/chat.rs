@@ -132,3 +132,6 @@ impl ChatTemplate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

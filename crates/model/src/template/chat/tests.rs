@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::*;
-use crate::Config;
+use crate::template::*;
+use crate::tokenizer::Tokenizer;
+use crate::{Config, Error};
 
 #[derive(Deserialize)]
 struct Golden {
