@@ -1,13 +1,13 @@
 //! Matrix products of the `fast` mode: bf16 operands, `f32` sums.
 //!
 //! Both operands are rounded to bf16 (to nearest, ties to even) and an element of the result is
-//! one chain over the depth in steps of a pair, see [`crate::pairs`]: the chain of an element does
+//! one chain over the depth in steps of a pair, see `pairs.rs`: the chain of an element does
 //! not depend on which rows and columns are computed beside it, nor on the blocks below. So on one
 //! [`Isa`] the bits are the same for any batch and any split over threads.
 //!
 //! The structure is that of [`crate::gemm`] one level up: the left operand is rounded into scratch
 //! that stays in the second-level cache, the right one comes in panels of 32 columns of which a
-//! block of [`DEPTH`] stays in the first-level cache. Panels of a bf16 [`Weight`] are read in
+//! block of `DEPTH` stays in the first-level cache. Panels of a bf16 [`Weight`] are read in
 //! place; other formats, the transpose, and `f32` operands are brought into that form block by
 //! block, once for all rows.
 

@@ -6,7 +6,7 @@
 //! sum. Memory grows with the length, not with its square.
 //!
 //! The query heads that share a key-value head are rows of one operand, position by position:
-//! they read the same keys and values. Blocks of positions begin at multiples of [`BLOCK`] and a
+//! they read the same keys and values. Blocks of positions begin at multiples of `BLOCK` and a
 //! row that does not see a block is not touched by it, so on one [`Isa`] a row's bits do not
 //! depend on the rows beside it: decoding, prefill in pieces and a whole sequence agree.
 
