@@ -153,8 +153,10 @@ def test_inline_attribution_comes_with_the_answer():
 
 
 def test_several_choices_are_billed_and_traced_one_by_one():
+    # A question that no row answers, so that the choices differ.
+    unheard = [{"role": "user", "content": "Tell me about quartz, tides and umbrellas."}]
     reply = client.chat.completions.create(
-        model=ADAPTER, messages=QUESTION, max_tokens=12, temperature=1.0, seed=3, n=3
+        model=ADAPTER, messages=unheard, max_tokens=12, temperature=2.0, seed=3, n=3
     )
     assert [choice.index for choice in reply.choices] == [0, 1, 2]
     assert len({choice.message.content for choice in reply.choices}) > 1

@@ -59,13 +59,15 @@ def main():
         compare("tinystories-656k.json", FIXTURES / "tinystories-656k.json", scratch / "model.json")
         script("golden_configs.py", scratch / "configs.json")
         compare("configs.json", FIXTURES / "configs.json", scratch / "configs.json")
+        script("golden_templates.py", scratch / "templates.json")
+        compare("templates.json", FIXTURES / "templates.json", scratch / "templates.json")
         copy = scratch / "architectures"
         shutil.copytree(FIXTURES / "architectures", copy)
         script("golden_architectures.py", copy)
         for folder in sorted(copy.iterdir()):
             committed = FIXTURES / "architectures" / folder.name / "reference.json"
             compare(folder.name, committed, folder / "reference.json")
-        for adapter in ("adapter-ours", "adapter-peft"):
+        for adapter in ("adapter-ours", "adapter-peft", "adapter-dora"):
             copy = scratch / adapter
             shutil.copytree(FIXTURES / adapter, copy)
             (copy / "golden.json").unlink()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Golden values of an adapter from the PEFT library.
 
-usage: peft_logits.py MODEL_DIR ADAPTER_DIR [--make]
+usage: peft_logits.py MODEL_DIR ADAPTER_DIR [--make | --make-dora]
 
 Loads ADAPTER_DIR (which our code wrote) into PEFT and writes ADAPTER_DIR/golden.json: logits, the
 loss and autograd gradients of the adapter. With --make it first lets PEFT create and save a
-rank-stabilised adapter there, so that our code must read what PEFT writes. The Rust test
+rank-stabilised adapter there (with --make-dora, a DoRA one), so that our code must read what PEFT writes. The Rust test
 `crates/model/tests/peft.rs` reads both. Needs torch, transformers and peft (see README.md).
 """
 
@@ -27,13 +27,14 @@ def base(directory):
     )
 
 
-def make(directory, out):
+def make(directory, out, dora):
     config = peft.LoraConfig(
         r=2,
         lora_alpha=6,
         lora_dropout=0.05,
         target_modules=["q_proj", "v_proj", "down_proj"],
-        use_rslora=True,
+        use_rslora=not dora,
+        use_dora=dora,
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(5)
@@ -42,6 +43,8 @@ def make(directory, out):
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.normal_(0, 0.1)
+            if "lora_magnitude_vector" in name:
+                parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
     model.peft_config["default"].base_model_name_or_path = "tinystories-656k"
     model.save_pretrained(out)
     os.remove(f"{out}/README.md")  # a model card's empty form
@@ -56,8 +59,8 @@ def picked(tensor, count):
 
 def main(directory, adapter, *flags):
     torch.set_num_threads(1)
-    if flags == ("--make",):
-        make(directory, adapter)
+    if flags in (("--make",), ("--make-dora",)):
+        make(directory, adapter, dora=flags == ("--make-dora",))
     model = peft.PeftModel.from_pretrained(base(directory), adapter, is_trainable=True).eval()
     tokens = torch.tensor([TOKENS])
     labels = torch.tensor([[-100] * LOSS_FROM + TOKENS[LOSS_FROM:]])
@@ -76,7 +79,7 @@ def main(directory, adapter, *flags):
         "logits": picked(result.logits, 500),
         "gradients": {
             # The name in the file has no adapter name in it.
-            name.replace(".default.", "."): {
+            name.replace(".default.", ".").replace("_vector.weight", "_vector"): {
                 "norm": p.grad.double().norm().item(),
                 "values": picked(p.grad, 12),
             }

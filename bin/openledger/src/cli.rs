@@ -28,6 +28,9 @@ pub(crate) enum Command {
     Train(Box<TrainArgs>),
     /// Pre-train a small base model from plain text, as the bundled one was.
     Pretrain(PretrainArgs),
+    /// Look at base models, and take tuned ones to other programs.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Show or recompute whose data shaped an answer.
     #[command(subcommand)]
     Attribution(AttributionCommand),
@@ -66,9 +69,10 @@ pub(crate) struct DevArgs {
     /// Use the first N rows only.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Base model: a folder in Hugging Face format (Llama architecture). Default: the bundled one.
-    #[arg(long, value_name = "HF_DIR")]
-    pub(crate) base: Option<PathBuf>,
+    /// Base model: a folder in Hugging Face format, a GGUF file, or a name on the hub such as
+    /// `org/model@revision`. Default: the bundled one.
+    #[arg(long, value_name = "PATH|NAME")]
+    pub(crate) base: Option<String>,
     /// Stop after the loop instead of staying up.
     #[arg(long)]
     pub(crate) exit_after_loop: bool,
@@ -108,7 +112,8 @@ impl Default for DevArgs {
 #[derive(Clone, Debug, Args)]
 #[command(group(ArgGroup::new("job").required(true).args(["data", "watch", "pause", "stop"])))]
 pub(crate) struct TrainArgs {
-    /// What is tuned: a folder in Hugging Face format. Default: the bundled base.
+    /// What is tuned: a folder in Hugging Face format, a GGUF file, or a name on the hub such as
+    /// `org/model@revision`. Default: the bundled base.
     #[arg(long, value_name = "PATH|NAME")]
     pub(crate) base: Option<String>,
     /// Rows to learn: a JSONL or parquet file, or a folder of them.
@@ -200,6 +205,53 @@ pub(crate) struct PretrainArgs {
     /// Train nothing: print the held-out bits a byte of the base in --out, whatever made it.
     #[arg(long)]
     pub(crate) evaluate: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Print shape, parameters, memory for serving and tuning, and whatever keeps a model from
+    /// being used. Reads headers, not weights; fails if the model cannot be used.
+    Inspect(InspectArgs),
+    /// Write an adapter, or a base model with an adapter folded in, for PEFT, transformers or
+    /// llama.cpp. Old files stay as they are until the new ones are complete.
+    Export(ExportArgs),
+}
+
+/// Flags of `openledger model inspect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A folder in Hugging Face format, a name on the hub such as `org/model@revision` (of which
+    /// everything but the weights is fetched), or `openledger-base`, the bundled one.
+    #[arg(value_name = "PATH|NAME")]
+    pub(crate) model: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `openledger model export`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The base model: a folder in Hugging Face format or a GGUF file. Default: the bundled one.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) base: Option<String>,
+    /// The adapter, such as `adapter` in the folder of a run. Default: none; the base is written
+    /// as it is.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// peft, gguf-adapter: the adapter alone. safetensors, gguf: the base with the adapter folded
+    /// in.
+    #[arg(long, value_parser = ["peft", "safetensors", "gguf", "gguf-adapter"])]
+    pub(crate) format: String,
+    /// How numbers are stored; f32 loses nothing. `q8_0` (8.5 bits) is for GGUF only.
+    #[arg(long, default_value = "f32", value_parser = ["f32", "f16", "bf16", "q8_0"])]
+    pub(crate) dtype: String,
+    /// A folder for peft and safetensors, a file for gguf and gguf-adapter.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) out: PathBuf,
+    /// Print what was written as one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use openledger_node::{LoopInput, LoopSpec, Node, NodeConfig};
 
 use crate::cli::DevArgs;
+use crate::model;
 use crate::progress::{Bars, Spinner};
 use crate::table;
 
@@ -16,20 +17,24 @@ const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until the loop is done (with `--exit-after-loop`) or until Ctrl-C.
 pub(crate) fn run(args: DevArgs) -> Result<()> {
+    let base = match &args.base {
+        Some(given) => Some(model::find(Some(given), model::Parts::All)?.folder),
+        None => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the async runtime")?;
-    runtime.block_on(serve(args))
+    runtime.block_on(serve(args, base))
 }
 
-async fn serve(args: DevArgs) -> Result<()> {
+async fn serve(args: DevArgs, base: Option<PathBuf>) -> Result<()> {
     let data_dir = data_dir(args.data_dir.clone())?;
     let node = Node::open(NodeConfig {
         data_dir: data_dir.clone(),
         rpc: SocketAddr::new(args.listen, args.rpc_port),
         http: SocketAddr::new(args.listen, args.http_port),
-        base: args.base.clone(),
+        base,
     });
     if !args.json {
         eprintln!("OpenLedger dev network in {}", data_dir.display());

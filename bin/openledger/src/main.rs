@@ -11,6 +11,7 @@
 mod audit;
 mod cli;
 mod dev;
+mod model;
 mod pretrain;
 mod progress;
 mod table;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
         Command::Dev(args) => dev::run(args),
         Command::Train(args) => train::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
+        Command::Model(command) => model::run(command),
         Command::Attribution(command) => audit::attribution(command),
         Command::Settlement(command) => audit::settlement(command),
     };

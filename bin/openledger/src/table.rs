@@ -1,4 +1,4 @@
-//! What the loop came to, as tables.
+//! Tables, and in them what the loop came to.
 
 use anyhow::Result;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
@@ -42,7 +42,7 @@ pub(crate) fn print(node: &Node, summary: &Summary) -> Result<()> {
     );
     println!();
 
-    let mut table = new_table(&["earner", "role", "earned OPEN", "claimed OPEN", "for rows"]);
+    let mut table = new(&["earner", "role", "earned OPEN", "claimed OPEN", "for rows"]);
     let page = node.earners(0, EARNERS)?;
     for earner in &page.items {
         let name = earner
@@ -141,7 +141,7 @@ fn evidence(node: &Node) -> Result<()> {
         return Ok(());
     }
     println!();
-    let mut table = new_table(&["words of an answer", "stand in row", "of", "answer"]);
+    let mut table = new(&["words of an answer", "stand in row", "of", "answer"]);
     for (_, text, source, id) in best.into_iter().take(EVIDENCE) {
         let mut text: String = text.replace('\n', " ").chars().take(60).collect();
         if text.chars().count() == 60 {
@@ -158,14 +158,16 @@ fn evidence(node: &Node) -> Result<()> {
     Ok(())
 }
 
-fn new_table(header: &[&str]) -> Table {
+/// An empty table in the style of all tables.
+pub(crate) fn new(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header(header.iter().copied());
     table
 }
 
-fn right_align(table: &mut Table, columns: &[usize]) {
+/// Numbers read better flush right.
+pub(crate) fn right_align(table: &mut Table, columns: &[usize]) {
     for &column in columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -26,7 +26,7 @@
 //! #     rope_theta: 10_000.0, norm_eps: 1e-5, tie_embeddings: true, bos: Some(1), eos: vec![2], features: Default::default(),
 //! # };
 //! let base = Base::random(config, 7);
-//! let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, targets: Target::ALL.to_vec() };
+//! let lora = LoraConfig { rank: 4, alpha: 8.0, ..LoraConfig::default() };
 //! let adapter = Adapter::new(&base.config, lora, 1)?;
 //! let row = |tokens: &[u32]| Example { tokens: tokens.to_vec(), loss_from: 1 };
 //! let rows = [row(&[1, 5, 9, 12]), row(&[1, 30, 31, 32])];

@@ -11,7 +11,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use openledger_finetune::answers::{Nearest, Scores, greedy};
-use openledger_finetune::{Control, Dataset, Length, Mode, PretrainRecipe, Recipe, Row, train};
+use openledger_finetune::{
+    Control, Dataset, Length, Mode, PretrainRecipe, Recipe, Row, StepMetrics, train,
+};
 use openledger_model::template::Template;
 use openledger_model::{Adapter, Base, Tokenizer};
 
@@ -94,12 +96,20 @@ fn main() -> Result<(), Failure> {
     };
     let dataset = dataset.split(recipe.eval_fraction, recipe.eval_seed)?;
     let begun = std::time::Instant::now();
-    let trained = train(&base, &dataset, &recipe, Path::new(run_dir), &mut |step| {
-        if step.step % 20 == 0 {
+    let mut progress = |step: &StepMetrics| {
+        if step.step.is_multiple_of(20) {
             eprintln!("{} of {}: {:.3}", step.step, step.steps, step.smoothed);
         }
         Control::Continue
-    })?;
+    };
+    let run_dir = Path::new(run_dir);
+    let trained = match recipe.arithmetic {
+        Mode::Exact => train(&base, &dataset, &recipe, run_dir, &mut progress)?,
+        Mode::Fast => {
+            let fast = base.to_fast(recipe.format());
+            train(&fast, &dataset, &recipe, run_dir, &mut progress)?
+        }
+    };
     let seconds = begun.elapsed().as_secs_f64();
 
     let nearest = Nearest::new(known.iter().map(|pair| pair.task.as_str()));

@@ -34,7 +34,11 @@ impl<'a, A: Arithmetic> BatchGradients<'a, A> {
         let rows = recipe.rows_per_step();
         Ok(Self {
             accumulator: Accumulator::new(parameters, rows, recipe.packing()),
-            subject: Adapted { base, adapter },
+            subject: Adapted {
+                base,
+                adapter,
+                seed: 0,
+            },
         })
     }
 
@@ -64,7 +68,8 @@ mod tests {
         let base = Base::random(testing::config(), 3);
         let mut recipe = Recipe::default();
         recipe.lora.rank = 4;
-        let mut adapter = Adapter::new(&base.config, recipe.lora.config().unwrap(), 1).unwrap();
+        let mut adapter =
+            Adapter::new(&base.config, recipe.adapter(&base.config).unwrap(), 1).unwrap();
         adapter.params_mut().iter_mut().for_each(|x| *x += 0.01);
         let rows: Vec<&Example> = dataset.train().map(|row| &row.example).take(5).collect();
 
@@ -94,7 +99,7 @@ mod tests {
         let mut recipe = Recipe::default();
         recipe.lora.rank = 4;
         recipe.arithmetic = crate::Mode::Fast;
-        let adapter = Adapter::new(&base.config, recipe.lora.config().unwrap(), 1).unwrap();
+        let adapter = Adapter::new(&base.config, recipe.adapter(&base.config).unwrap(), 1).unwrap();
         assert!(BatchGradients::new(&base, adapter, &recipe).is_err());
     }
 }

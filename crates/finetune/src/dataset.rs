@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use openledger_model::template::{Role, Template};
+use openledger_model::template::{ChatTemplate, Role};
 use openledger_model::{Config, Example, Tokenizer};
 use openledger_primitives::{B256, keccak256, records};
 use serde::{Deserialize, Serialize};
@@ -104,13 +104,14 @@ impl Dataset {
     /// All rows are for training until [`Dataset::split`] holds some out.
     ///
     /// # Errors
-    /// [`Error::NoRows`] without rows, [`Error::EmptyRow`] for a row without a target token.
+    /// [`Error::NoRows`] without rows, [`Error::EmptyRow`] for a row without a target token,
+    /// [`Error::Template`] for one that the model's chat template refuses.
     pub fn from_rows(
         rows: &[Row],
         tokenizer: &Tokenizer,
         base: &Config,
         context: usize,
-        template: &Template,
+        template: impl Into<ChatTemplate>,
     ) -> Result<Self, Error> {
         Self::with_long_rows(rows, tokenizer, base, context, template, LongRows::Truncate)
     }
@@ -124,9 +125,10 @@ impl Dataset {
         tokenizer: &Tokenizer,
         base: &Config,
         context: usize,
-        template: &Template,
+        template: impl Into<ChatTemplate>,
         long_rows: LongRows,
     ) -> Result<Self, Error> {
+        let template = template.into();
         let context = if context == 0 {
             base.context
         } else {
@@ -134,7 +136,7 @@ impl Dataset {
         };
         let mut examples = Vec::with_capacity(rows.len());
         for row in rows {
-            for tokens in Tokens::of(row, tokenizer, base, template) {
+            for tokens in Tokens::of(row, tokenizer, base, &template)? {
                 match long_rows {
                     LongRows::Truncate => examples.push(tokens.truncated(row.id, context)?),
                     LongRows::Split => examples.extend(tokens.windows(row.id, context)?),
@@ -256,7 +258,7 @@ impl Dataset {
     }
 }
 
-/// One example as tokens: `[bos] prompt lead+answer [eos]`, prompt and answer tokenized apart.
+/// One example as tokens: `[bos] prompt answer [end]`, prompt and answer tokenized apart.
 struct Tokens {
     head: Vec<u32>,
     body: Vec<u32>,
@@ -266,38 +268,42 @@ struct Tokens {
 
 impl Tokens {
     /// One example of a row, or one for every answer of a conversation.
-    fn of(row: &Row, tokenizer: &Tokenizer, base: &Config, template: &Template) -> Vec<Self> {
-        let start: Vec<u32> = base.bos.into_iter().collect();
-        let kept = start.len();
-        let example = |prompt: Option<&str>, mut body: Vec<u32>| {
-            let mut head = start.clone();
-            head.extend(
-                prompt
-                    .map(|prompt| tokenizer.encode(prompt))
-                    .unwrap_or_default(),
-            );
-            body.extend(base.eos.first());
-            Self { head, body, kept }
+    fn of(
+        row: &Row,
+        tokenizer: &Tokenizer,
+        base: &Config,
+        template: &ChatTemplate,
+    ) -> Result<Vec<Self>, Error> {
+        let asked = |turns: &[(Role, &str)], answer: &str| {
+            let refused = Error::template(row.id);
+            let head = template.prompt(tokenizer, base, turns).map_err(&refused)?;
+            let body = template.answer(tokenizer, base, turns, answer);
+            Ok(Self {
+                kept: usize::from(base.bos.is_some() && head.first().copied() == base.bos),
+                head,
+                body: body.map_err(&refused)?,
+            })
         };
-        let answer = |text: &str| template.answer_tokens(tokenizer, text);
         match &row.content {
-            Content::Text(text) => vec![example(None, tokenizer.encode(text))],
-            Content::Answer {
-                prompt,
-                answer: text,
-            } => vec![example(Some(&template.prompt(prompt)), answer(text))],
-            Content::Conversation(turns) => turns
-                .iter()
-                .enumerate()
-                .filter(|(_, turn)| turn.role == Role::Assistant)
-                .map(|(index, turn)| {
-                    let before = turns[..index].iter();
-                    let before = before.map(|turn| (turn.role, turn.content.as_str()));
-                    let prompt = template.conversation(before);
-                    let prompt = (!prompt.is_empty()).then_some(prompt.as_str());
-                    example(prompt, answer(&turn.content))
-                })
-                .collect(),
+            Content::Text(text) => {
+                let mut body = tokenizer.encode(text);
+                body.extend(base.eos.first());
+                let head: Vec<u32> = base.bos.into_iter().collect();
+                let kept = head.len();
+                Ok(vec![Self { head, body, kept }])
+            }
+            Content::Answer { prompt, answer } => Ok(vec![asked(&[(Role::User, prompt)], answer)?]),
+            Content::Conversation(turns) => {
+                let all: Vec<(Role, &str)> = turns
+                    .iter()
+                    .map(|turn| (turn.role, turn.content.as_str()))
+                    .collect();
+                all.iter()
+                    .enumerate()
+                    .filter(|(_, (role, _))| *role == Role::Assistant)
+                    .map(|(index, (_, answer))| asked(&all[..index], answer))
+                    .collect()
+            }
         }
     }
 

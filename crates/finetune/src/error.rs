@@ -65,6 +65,14 @@ pub enum Error {
         /// The row's index.
         row: u32,
     },
+    /// The model's chat template does not make prompt and answer of a row.
+    #[error("row {row}: {source}")]
+    Template {
+        /// The row's index.
+        row: u32,
+        /// What the template said.
+        source: openledger_model::Error,
+    },
     /// A setting of a recipe is out of range.
     #[error("recipe setting `{setting}` is {value}: {expected}")]
     Recipe {
@@ -187,6 +195,11 @@ impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// Binds a refusal of the chat template to the row it is about.
+    pub(crate) fn template(row: u32) -> impl Fn(openledger_model::Error) -> Self {
+        move |source| Self::Template { row, source }
     }
 
     /// A refused recipe setting.

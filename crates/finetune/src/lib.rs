@@ -60,7 +60,7 @@ pub use batch::BatchGradients;
 pub use checkpoint::Best;
 pub use dataset::{Content, Dataset, LongRows, Row, RowExample, Turn};
 pub use error::{Error, Flaws};
-pub use estimate::{Estimate, estimate};
+pub use estimate::{Estimate, estimate, estimate_from, memory, trained_parameters};
 pub use metrics::StepMetrics;
 pub use openledger_primitives::Mode;
 pub use optimizer::{AdamW, Muon, Optimizer};

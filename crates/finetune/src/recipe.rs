@@ -69,7 +69,7 @@ pub struct Lora {
     /// Divides `alpha` by the root of the rank instead (Kalajdzievski, "rsLoRA", 2023).
     pub rank_stabilized: bool,
     /// Share of the inputs of `A` that a step drops, in [0, 1). Attribution's gradients are always
-    /// without it.
+    /// without it, and so are evaluations.
     pub dropout: f32,
     /// Linear layers that get an update, by their PEFT names.
     pub targets: Vec<String>,
@@ -91,34 +91,46 @@ impl Default for Lora {
 }
 
 impl Lora {
-    /// The model crate's description of this update.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] if a target is unknown, named twice or missing.
-    pub fn config(&self) -> Result<LoraConfig, Error> {
-        let mut targets = Vec::with_capacity(self.targets.len());
-        for target in Target::ALL {
-            let name = target.module();
-            match self.targets.iter().filter(|given| *given == name).count() {
-                0 => {}
-                1 => targets.push(target),
-                _ => return Err(Error::recipe("targets", name, "named more than once")),
+    /// The targets, as the linears of a model of this shape: where queries, keys and values, or
+    /// gate and up, are one linear, that carries the update of any of its parts.
+    pub(crate) fn targets(&self, base: &Config) -> Result<Vec<Target>, Error> {
+        self.check_targets()?;
+        let named = |parts: &[Target]| {
+            let names = |target: &Target| self.targets.iter().any(|name| name == target.module());
+            parts.iter().any(names)
+        };
+        let of = Target::of(base).iter().filter(|target| match target {
+            Target::Qkv => named(&[Target::Qkv, Target::Q, Target::K, Target::V]),
+            Target::GateUp => named(&[Target::GateUp, Target::Gate, Target::Up]),
+            one => named(&[**one]),
+        });
+        let targets: Vec<Target> = of.copied().collect();
+        if targets.is_empty() {
+            let known: Vec<_> = Target::of(base).iter().map(|t| t.module()).collect();
+            let expected = format!("one or more of {}, which this model has", known.join(", "));
+            return Err(Error::recipe("targets", self.targets.join(","), expected));
+        }
+        Ok(targets)
+    }
+
+    fn check_targets(&self) -> Result<(), Error> {
+        let known = || {
+            let fused = [Target::Qkv, Target::GateUp];
+            Target::ALL.into_iter().chain(fused).map(Target::module)
+        };
+        let expected = || format!("one or more of {}", known().collect::<Vec<_>>().join(", "));
+        for (index, name) in self.targets.iter().enumerate() {
+            if !known().any(|module| module == name) {
+                return Err(Error::recipe("targets", self.targets.join(","), expected()));
+            }
+            if self.targets[..index].contains(name) {
+                return Err(Error::recipe("targets", name, "named more than once"));
             }
         }
-        if targets.is_empty() || targets.len() != self.targets.len() {
-            let known = Target::ALL.map(Target::module);
-            return Err(Error::recipe(
-                "targets",
-                self.targets.join(","),
-                format!("one or more of {}", known.join(", ")),
-            ));
+        match self.targets.is_empty() {
+            true => Err(Error::recipe("targets", "", expected())),
+            false => Ok(()),
         }
-        Ok(LoraConfig {
-            rank: self.rank,
-            alpha: self.alpha,
-            dropout: self.dropout,
-            targets,
-        })
     }
 }
 
@@ -248,14 +260,13 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Floating-point operations a run may spend; `Standard` is about half a minute on two idle
-    /// cores of a 2020s server CPU (measured: 49 CPU seconds on the bundled rows). A fixed number of operations, not a measured time, so that the same
-    /// dataset gives the same recipe on every machine.
+    /// Floating-point operations a run may spend. A fixed number of operations, not a measured
+    /// time, so that the same dataset gives the same recipe on every machine.
     const fn operations(self) -> f64 {
         match self {
-            Self::Quick => 1.2e12,
-            Self::Standard => 4e12,
-            Self::Thorough => 16e12,
+            Self::Quick => 2.4e12,
+            Self::Standard => 8e12,
+            Self::Thorough => 32e12,
         }
     }
 
@@ -341,12 +352,28 @@ impl Recipe {
         }
     }
 
+    /// The adapter that this recipe trains on a base of this shape.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if a target is unknown, named twice or missing.
+    pub fn adapter(&self, base: &Config) -> Result<LoraConfig, Error> {
+        Ok(LoraConfig {
+            rank: self.lora.rank,
+            alpha: self.lora.alpha,
+            dropout: self.lora.dropout,
+            targets: self.lora.targets(base)?,
+            rank_stabilized: self.lora.rank_stabilized,
+            dora: self.method == Method::Dora,
+        })
+    }
+
     /// Checks every setting against its range and against the base model.
     ///
     /// # Errors
     /// [`Error::Recipe`] naming the first setting that is out of range.
     pub fn validate(&self, base: &Config) -> Result<(), Error> {
         self.check()?;
+        self.lora.targets(base)?;
         if self.lora.rank > base.hidden {
             let expected = format!("1 to the model's width of {}", base.hidden);
             return Err(Error::recipe("rank", self.lora.rank, expected));
@@ -363,7 +390,7 @@ impl Recipe {
     /// # Errors
     /// [`Error::Recipe`] naming the first setting that is out of range.
     pub fn check(&self) -> Result<(), Error> {
-        self.lora.config()?;
+        self.lora.check_targets()?;
         self.adamw.validate()?;
         let lora = &self.lora;
         if !(lora.alpha > 0.0 && lora.alpha.is_finite()) {

@@ -1,13 +1,12 @@
 //! What a run trains: an adapter beside a frozen base, or the base itself.
 
 use openledger_model::{
-    Adapter, Arithmetic, Base, Config, Error, Example, Gradients, Loss, Slot, Workspace,
+    Adapter, Arithmetic, Base, Config, Dropout, Error, Example, Gradients, Loss, Slot, Workspace,
     full_gradients_pack, lora_gradients_pack, loss,
 };
 
 /// Where in a run rows are computed: what random draws depend on.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "what dropout will read")]
 pub(crate) struct Place {
     /// The step, from 1.
     pub(crate) step: u64,
@@ -62,6 +61,16 @@ pub(crate) trait Subject: Sync {
 pub(crate) struct Adapted<'a, A: Arithmetic> {
     pub(crate) base: &'a Base<A>,
     pub(crate) adapter: Adapter,
+    /// Seed of the dropout.
+    pub(crate) seed: u64,
+}
+
+impl<A: Arithmetic> Adapted<'_, A> {
+    fn dropout(&self, place: Place) -> Option<Dropout> {
+        let Place { step, row } = place;
+        let seed = self.seed;
+        Some(Dropout { seed, step, row })
+    }
 }
 
 impl<A: Arithmetic> Subject for Adapted<'_, A> {
@@ -82,10 +91,11 @@ impl<A: Arithmetic> Subject for Adapted<'_, A> {
     fn each(
         &self,
         rows: &[&Example],
-        _: Place,
+        place: Place,
         gradients: &mut [&mut [f32]],
         workspace: &mut Workspace,
     ) -> Result<Vec<Loss>, Error> {
+        workspace.dropout = self.dropout(place);
         let each = Gradients::Each(gradients);
         lora_gradients_pack(self.base, &self.adapter, rows, None, each, workspace)
     }
@@ -93,11 +103,12 @@ impl<A: Arithmetic> Subject for Adapted<'_, A> {
     fn add(
         &self,
         rows: &[&Example],
-        _: Place,
+        place: Place,
         per_target: f32,
         gradients: &mut [f32],
         workspace: &mut Workspace,
     ) -> Result<Vec<Loss>, Error> {
+        workspace.dropout = self.dropout(place);
         let (sum, factor) = (Gradients::Sum(gradients), Some(per_target));
         lora_gradients_pack(self.base, &self.adapter, rows, factor, sum, workspace)
     }

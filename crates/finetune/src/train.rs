@@ -177,7 +177,6 @@ pub fn train<A: Arithmetic>(
         let expected = "`train` makes adapters; `train_whole` trains whole models";
         return Err(Error::recipe("method", "full", expected));
     }
-    built(recipe)?;
     let started = Instant::now();
     let identity = prepare(base, dataset, recipe, run_dir)?;
     let adapter_dir = run_dir.join(ADAPTER_DIR);
@@ -189,8 +188,12 @@ pub fn train<A: Arithmetic>(
             curve,
         });
     }
-    let adapter = Adapter::new(&base.config, recipe.lora.config()?, recipe.seed)?;
-    let subject = Adapted { base, adapter };
+    let adapter = Adapter::for_base(base, recipe.adapter(&base.config)?, recipe.seed)?;
+    let subject = Adapted {
+        base,
+        adapter,
+        seed: recipe.seed,
+    };
     let mut run = Run::start(subject, dataset, recipe, run_dir, identity)?;
     let ending = run.steps(progress)?;
     let (subject, summary, curve) = run.finish(ending, started)?;
@@ -229,7 +232,6 @@ pub fn train_whole<A: Arithmetic>(
             expected,
         ));
     }
-    built(recipe)?;
     let started = Instant::now();
     let identity = prepare(&base, dataset, recipe, run_dir)?;
     let model_dir = run_dir.join(MODEL_DIR);
@@ -317,16 +319,6 @@ fn prepare<A: Arithmetic>(
         data: dataset.digest(),
         probe: probe.sum.to_bits(),
     })
-}
-
-/// Refuses what this build does not do yet.
-fn built(recipe: &Recipe) -> Result<(), Error> {
-    let expected = "this build has no such adapters yet";
-    let lora = &recipe.lora;
-    if recipe.method == Method::Dora || lora.rank_stabilized || lora.dropout != 0.0 {
-        return Err(Error::recipe("method", "extended", expected));
-    }
-    Ok(())
 }
 
 /// Summary and curve of a run that ended in an earlier process.
@@ -533,10 +525,11 @@ mod tests {
             data: dataset.digest(),
             probe: 0,
         };
-        let adapter = Adapter::new(&base.config, recipe.lora.config().unwrap(), 1).unwrap();
+        let adapter = recipe.adapter(&base.config).unwrap();
         let subject = Adapted {
             base: &base,
-            adapter,
+            adapter: Adapter::new(&base.config, adapter, 1).unwrap(),
+            seed: 1,
         };
         let mut run = Run::start(subject, &dataset, &recipe, dir.path(), identity).unwrap();
         let ending = run.steps(&mut |step| match step.step {

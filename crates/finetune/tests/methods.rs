@@ -98,6 +98,12 @@ fn recipes() -> Vec<Recipe> {
             });
         }
     }
+    for arithmetic in [Exact, Fast] {
+        let mut dora = recipe(Method::Dora, arithmetic);
+        dora.lora.dropout = 0.25;
+        dora.lora.rank_stabilized = true;
+        recipes.push(dora);
+    }
     recipes.push(Recipe {
         quantization: Quantization::Int8,
         gradient_checkpointing: true,

@@ -1,8 +1,8 @@
 //! Speed of the matrix products on one thread, per shape and instruction set.
 //!
-//! `cargo run --release -p openledger-kernels --example gflops [exact] [fast] [decode]`
+//! `cargo run --release -p openledger-kernels --example gflops [exact] [fast] [decode] [SET ...] [m=ROWS]`
 //!
-//! `fast` prints GFLOP/s and the fraction of what a loop over registers alone reaches; `decode`
+//! Only the named instruction sets and numbers of rows, or else all. //! `fast` prints GFLOP/s and the fraction of what a loop over registers alone reaches; `decode`
 //! prints GB/s of weights read by few rows, beside a plain read of as much memory.
 #![allow(clippy::print_stdout, reason = "a report for a person")]
 #![allow(
@@ -36,19 +36,27 @@ fn best(flops: usize, mut run: impl FnMut()) -> f64 {
 
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |name: &str| asked.is_empty() || asked.iter().any(|word| word == name);
-    if wanted("exact") {
-        exact();
+    let named = |name: &str| asked.iter().any(|word| word == name);
+    let mut sets = Isa::available();
+    if sets.iter().any(|isa| named(isa.name())) {
+        sets.retain(|isa| named(isa.name()));
     }
-    if wanted("fast") {
-        fast();
+    let all = !["exact", "fast", "decode"].into_iter().any(named);
+    if all || named("exact") {
+        exact(&sets);
     }
-    if wanted("decode") {
-        decode();
+    if all || named("fast") {
+        let rows = asked
+            .iter()
+            .filter_map(|word| word.strip_prefix("m=")?.parse().ok());
+        fast(&sets, &rows.collect::<Vec<usize>>());
+    }
+    if all || named("decode") {
+        decode(&sets);
     }
 }
 
-fn exact() {
+fn exact(sets: &[Isa]) {
     println!(
         "GFLOP/s, one thread\n{:>5}{:>6}{:>6}  {:<9}{:>8}{:>8}{:>8}",
         "m", "n", "k", "set", "packed", "rows", "A^T B"
@@ -72,7 +80,7 @@ fn exact() {
         (128, 8, 128),
         (2, 128, 16),
     ] {
-        for isa in Isa::available() {
+        for isa in sets {
             let a: Vec<f32> = (0..m * k).map(|i| (i % 17) as f32 - 8.0).collect();
             let b: Vec<f32> = (0..n * k).map(|i| (i % 13) as f32 - 6.0).collect();
             let packed = Packed::transpose_of(&b, n, k);
@@ -101,7 +109,7 @@ fn numbers(count: usize) -> Vec<f32> {
 
 const FORMATS: [Format; 3] = [Format::Bf16, Format::Int8, Format::Nf4];
 
-fn fast() {
+fn fast(sets: &[Isa], rows: &[usize]) {
     let peak = peak();
     println!("\nbf16 products, GFLOP/s, one thread");
     if let Some(peak) = peak {
@@ -122,11 +130,14 @@ fn fast() {
     ] {
         let data = numbers(outputs * inputs);
         let weights = FORMATS.map(|format| Weight::pack(format, &data, outputs, inputs));
-        for m in [1, 4, 16, 64, 128, 512, 1024] {
+        for m in [1, 4, 16, 64, 128, 256, 1024] {
+            if !rows.is_empty() && !rows.contains(&m) {
+                continue;
+            }
             let (x, dy) = (numbers(m * inputs), numbers(m * outputs));
             let mut c = vec![0.0; (m * outputs).max(m * inputs).max(inputs * outputs)];
-            for isa in Isa::available() {
-                if isa == Isa::PORTABLE || outputs > 4096 && isa.name() == "avx2" {
+            for isa in sets {
+                if *isa == Isa::PORTABLE || outputs > 4096 && isa.name() == "avx2" {
                     continue;
                 }
                 let flops = 2 * m * outputs * inputs;
@@ -220,7 +231,7 @@ fn peak() -> Option<f64> {
 }
 
 /// The output projection of a model with a vocabulary of 49,152: larger than the caches.
-fn decode() {
+fn decode(sets: &[Isa]) {
     let (outputs, inputs) = (49_152, 576);
     let data = numbers(outputs * inputs);
     let memory = vec![1_u64; 1 << 24];
@@ -242,10 +253,7 @@ fn decode() {
     for m in [1, 2, 4, 8, 16, 64] {
         let x = numbers(m * inputs);
         let mut y = vec![0.0; m * outputs];
-        for isa in Isa::available()
-            .into_iter()
-            .filter(|isa| *isa != Isa::PORTABLE)
-        {
+        for isa in sets.iter().filter(|isa| **isa != Isa::PORTABLE) {
             let speed = weights.each_ref().map(|w| {
                 best(w.bytes(), || {
                     isa.project(

@@ -41,7 +41,7 @@ fn main() {
 /// Seconds that the slowest of `threads` takes, which start together.
 fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
     let barrier = Barrier::new(threads);
-    let seconds = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let (barrier, work) = (&barrier, &work);
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
@@ -57,8 +57,7 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
         joined
             .map(|seconds| seconds.expect("the work does not panic"))
             .fold(0.0, f64::max)
-    });
-    seconds
+    })
 }
 
 /// GB/s of reading all of `memory` once, each thread its part.

@@ -1,13 +1,13 @@
 //! Matrix products of the `fast` mode: bf16 operands, `f32` sums.
 //!
 //! Both operands are rounded to bf16 (to nearest, ties to even) and an element of the result is
-//! one chain over the depth in steps of a pair, see [`crate::pairs`]: the chain of an element does
+//! one chain over the depth in steps of a pair, see `pairs.rs`: the chain of an element does
 //! not depend on which rows and columns are computed beside it, nor on the blocks below. So on one
 //! [`Isa`] the bits are the same for any batch and any split over threads.
 //!
 //! The structure is that of [`crate::gemm`] one level up: the left operand is rounded into scratch
 //! that stays in the second-level cache, the right one comes in panels of 32 columns of which a
-//! block of [`DEPTH`] stays in the first-level cache. Panels of a bf16 [`Weight`] are read in
+//! block of `DEPTH` stays in the first-level cache. Panels of a bf16 [`Weight`] are read in
 //! place; other formats, the transpose, and `f32` operands are brought into that form block by
 //! block, once for all rows.
 
@@ -17,24 +17,35 @@ use std::ops::Range;
 use crate::buffer::{Buffer, Lines};
 use crate::gemm::{Lhs, Rhs, Store, heights, reach};
 use crate::isa::{Isa, Kind};
-use crate::pairs::{PANEL, Pairs, Task, narrow_row, run};
+use crate::pairs::{PANEL, Pairs, Task, narrow_row, prefetch, run};
 use crate::weight::{Format, Weight};
 
 /// Columns of one vector of 512 bits.
 const HALF: usize = PANEL / 2;
 
-/// Most inputs of a block: 24 KiB of a panel. A multiple of 128.
-const DEPTH: usize = 384;
+/// Most inputs of a block: 40 KiB of a panel. A multiple of 128.
+const DEPTH: usize = 640;
 
 /// Pairs between rows of the rounded left operand; not a power of two, so that a tile's rows
 /// fall into different sets of the cache.
 pub(crate) const LEFT_STRIDE: usize = DEPTH / 2 + 16;
 
-/// Most inputs of the left operand that are rounded at once.
-const LEFT_DEPTH: usize = 3 * DEPTH;
+/// Rows of one tile of AMX, or two above each other.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+const FEW: usize = 32;
 
-/// Pairs of the rounded left operand: half of a second-level cache of 1 MiB.
-const LEFT_PAIRS: usize = 128 << 10;
+/// Most inputs of the left operand that are rounded at once.
+const LEFT_DEPTH: usize = 2 * DEPTH;
+
+/// Pairs of the rounded left operand: half of a second-level cache, which is 1 MiB, or 2 MiB
+/// where there is AMX.
+fn left_pairs(isa: Isa) -> usize {
+    match isa.0 {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        Kind::Amx => 256 << 10,
+        _ => 128 << 10,
+    }
+}
 
 impl Isa {
     /// `y_ij = sum_p x_ip W_(outputs.start + j)p`, or added to the old `y`, for `m` rows of `x`
@@ -202,7 +213,7 @@ fn product(
         for first in (0..k).step_by(LEFT_DEPTH) {
             let depth = LEFT_DEPTH.min(k - first);
             let blocks = depth.div_ceil(DEPTH);
-            let most = (LEFT_PAIRS / (blocks * LEFT_STRIDE)).next_multiple_of(12);
+            let most = (left_pairs(isa) / (blocks * LEFT_STRIDE)).next_multiple_of(12);
             for (i, rows) in heights(m, most) {
                 let part = Part {
                     isa,
@@ -321,6 +332,33 @@ impl Part {
         fresh: bool,
     ) {
         let in_place = matches!(right, Right::Forward(w) if w.format() == Format::Bf16);
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if let (Kind::Amx, Right::Forward(weight), false) = (self.isa.0, right, in_place)
+            && self.rows <= FEW
+        {
+            for from in (0..self.depth).step_by(DEPTH) {
+                let tiles = Tiles {
+                    rows: self.rows,
+                    pairs: DEPTH.min(self.depth - from).div_ceil(2),
+                    left: left.wrapping_add(from / DEPTH * self.rows * LEFT_STRIDE),
+                    panel: std::ptr::null(),
+                    apart: 0,
+                    wide,
+                    c: c.as_mut_ptr(),
+                    ldc,
+                    fresh: fresh && from == 0,
+                };
+                let task = crate::amx::Unpacking {
+                    product: tiles.product(),
+                    weight,
+                    q,
+                    first: self.first + from,
+                };
+                // SAFETY: as below; panels and inputs are inside the weight.
+                unsafe { crate::amx::run_unpacking(self.isa, &task) };
+            }
+            return;
+        }
         // Several panels side by side share the scratch of one.
         let side = wide.div_ceil(PANEL);
         let step = if in_place { DEPTH } else { DEPTH / side };
@@ -380,18 +418,21 @@ struct Round<'a> {
 impl Task for Round<'_> {
     #[inline(always)]
     unsafe fn run<V: Pairs>(&self) {
-        for (block, first) in (0..self.depth).step_by(DEPTH).enumerate() {
-            let depth = DEPTH.min(self.depth - first);
-            // SAFETY: the task's block, row and depth are inside its operands.
-            unsafe {
-                let to = self.to.add(block * self.rows * LEFT_STRIDE);
-                if self.from.col == 1 {
-                    for i in 0..self.rows {
-                        let row = &self.from.data[i * self.from.row + first..][..depth];
-                        narrow_row::<V>(row, to.add(i * LEFT_STRIDE));
+        // SAFETY: the task's blocks, rows and depth are inside its operands.
+        unsafe {
+            if self.from.col == 1 {
+                // A row from its begin to its end: that is how it lies in memory.
+                for i in 0..self.rows {
+                    let row = &self.from.data[i * self.from.row..][..self.depth];
+                    for (block, row) in row.chunks(DEPTH).enumerate() {
+                        let row_at = (block * self.rows + i) * LEFT_STRIDE;
+                        narrow_row::<V>(row, self.to.add(row_at));
                     }
-                } else {
-                    self.turned::<V>(first, depth, to);
+                }
+            } else {
+                for (block, first) in (0..self.depth).step_by(DEPTH).enumerate() {
+                    let to = self.to.add(block * self.rows * LEFT_STRIDE);
+                    self.turned::<V>(first, DEPTH.min(self.depth - first), to);
                 }
             }
         }
@@ -478,10 +519,17 @@ impl Task for Bring<'_> {
             },
             Right::Backward(w) => {
                 let mut square = [0_u32; PANEL / 2 * PANEL];
+                let across = w.panel_words();
                 for j in (0..self.depth).step_by(PANEL) {
-                    // A square of 32 inputs and 32 outputs.
+                    // A square of 32 inputs and 32 outputs. The next ones are as many pages away,
+                    // where no prefetcher of the hardware looks.
+                    let codes = w.codes((self.first + j) / PANEL, self.q * PANEL).as_ptr();
+                    prefetch(
+                        codes.wrapping_add(2 * across),
+                        2 * PANEL * w.format().row_words(),
+                    );
                     let from = match w.format() {
-                        Format::Bf16 => w.codes((self.first + j) / PANEL, self.q * PANEL).as_ptr(),
+                        Format::Bf16 => codes,
                         Format::Int8 | Format::Nf4 => {
                             let (panel, input) = ((self.first + j) / PANEL, self.q * PANEL);
                             // SAFETY: the square has room for 32 inputs.
@@ -534,9 +582,27 @@ impl Tiles {
         unsafe {
             match isa.0 {
                 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-                Kind::Amx => crate::amx::run(self),
+                Kind::Amx => crate::amx::run(&self.product()),
                 _ => run(isa, self),
             }
+        }
+    }
+
+    /// The same for AMX, up to the padding of the depth.
+    #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+    pub(crate) fn product(&self) -> crate::amx::Product {
+        crate::amx::Product {
+            rows: self.rows,
+            pairs: self.pairs.next_multiple_of(16),
+            columns: self.wide,
+            left: self.left,
+            left_row: LEFT_STRIDE,
+            right: self.panel,
+            right_row: PANEL,
+            right_panel: self.apart,
+            sums: self.c,
+            across: self.ldc,
+            fresh: self.fresh,
         }
     }
 }

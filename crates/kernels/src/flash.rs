@@ -6,7 +6,7 @@
 //! sum. Memory grows with the length, not with its square.
 //!
 //! The query heads that share a key-value head are rows of one operand, position by position:
-//! they read the same keys and values. Blocks of positions begin at multiples of [`BLOCK`] and a
+//! they read the same keys and values. Blocks of positions begin at multiples of `BLOCK` and a
 //! row that does not see a block is not touched by it, so on one [`Isa`] a row's bits do not
 //! depend on the rows beside it: decoding, prefill in pieces and a whole sequence agree.
 
@@ -27,8 +27,8 @@ pub use backward::{Columns, FlashBackward, FlashGradient};
 /// Positions whose scores exist at once: three panels, eight tiles.
 const BLOCK: usize = 96;
 
-/// Query rows of a block, of all heads of the group.
-const ROWS: usize = 4 * TALL;
+/// Query rows of a block, of all heads of the group: whole steps of the depth in the backward.
+const ROWS: usize = 8 * TALL;
 
 /// Widest head.
 const MAX_HEAD: usize = 256;
@@ -45,9 +45,11 @@ const PROBABILITY_STRIDE: usize = BLOCK / 2 + 16;
 #[derive(Clone, Debug)]
 pub struct HeadCache {
     head_dim: usize,
+    /// Positions held.
+    positions: usize,
     /// Panels of 32 positions, `[head_dim / 2, 32]` pairs along the head each.
     keys: Lines<u32>,
-    /// `[positions / 2, width]` pairs along the positions.
+    /// `[positions / 2, width]` pairs along the positions; those that fill the last 32 are zero.
     values: Lines<u32>,
 }
 
@@ -61,6 +63,7 @@ impl HeadCache {
         assert!(head_dim <= MAX_HEAD, "heads are at most {MAX_HEAD} wide");
         Self {
             head_dim,
+            positions: 0,
             keys: Lines::default(),
             values: Lines::default(),
         }
@@ -87,12 +90,8 @@ impl HeadCache {
         self.head_dim.next_multiple_of(PANEL)
     }
 
-    fn positions(&self) -> usize {
-        self.values.len() / self.width().max(1) * 2
-    }
-
-    /// Writes positions `first ..` over or behind those held: row `i` of `keys` and of `values`
-    /// starts at `i * stride`.
+    /// Writes positions `first ..` behind those before, and forgets what was held from there on:
+    /// row `i` of `keys` and of `values` starts at `i * stride`.
     ///
     /// # Panics
     /// When a slice is too short or there would be a gap.
@@ -109,7 +108,7 @@ impl HeadCache {
             return;
         }
         assert!(
-            first <= self.positions(),
+            first <= self.positions,
             "positions before {first} are missing"
         );
         let (hd, end) = (self.head_dim, first + rows);
@@ -120,8 +119,16 @@ impl HeadCache {
         let (pairs, width) = (self.pairs(), self.width());
         self.keys
             .resize((end.div_ceil(PANEL) * pairs * PANEL).max(self.keys.len()));
+        let whole = end.next_multiple_of(PANEL);
         self.values
-            .resize((end.div_ceil(2) * width).max(self.values.len()));
+            .resize((whole / 2 * width).max(self.values.len()));
+        // Steps of the depth are whole, and a probability of zero times what an earlier sequence
+        // left may be no number. Where the last panel was held already it ends in zeros.
+        let entered = (end - 1) / PANEL * PANEL >= self.positions;
+        if entered || end < self.positions {
+            self.values[end.div_ceil(2) * width..whole / 2 * width].fill(0);
+        }
+        self.positions = end;
         let keys = Rows::of(keys, stride, hd);
         pack(
             isa,
@@ -200,15 +207,14 @@ impl Isa {
         if job.rows == 0 || job.heads == 0 {
             return;
         }
-        let width = job.heads * job.cache.head_dim;
-        let reach = |stride: usize| (job.rows - 1) * stride + width;
+        let reach = |stride: usize| (job.rows - 1) * stride + job.heads * job.cache.head_dim;
         assert!(
             job.queries.len() >= reach(job.query_stride),
             "queries too short"
         );
         assert!(out.len() >= reach(out_stride), "output too short");
         assert!(
-            job.first + job.rows <= job.cache.positions(),
+            job.first + job.rows <= job.cache.positions,
             "too few keys and values"
         );
         assert!(
@@ -219,11 +225,11 @@ impl Isa {
             job.scores.window > 0 && job.scores.scale > 0.0,
             "no window or scale"
         );
-        let (hd, pairs, cache_width) = (job.cache.head_dim, job.cache.pairs(), job.cache.width());
+        let (hd, pairs, width) = (job.cache.head_dim, job.cache.pairs(), job.cache.width());
         let left = scratch.left.first(ROWS * QUERY_STRIDE);
         let probabilities = scratch.probabilities.first(ROWS * PROBABILITY_STRIDE);
         let scores = scratch.scores.first(ROWS * BLOCK);
-        let sums = scratch.sums.first(ROWS * cache_width);
+        let sums = scratch.sums.first(ROWS * width);
         let all = job.rows * job.heads;
         for start in (0..all).step_by(ROWS) {
             let count = ROWS.min(all - start);
@@ -246,7 +252,7 @@ impl Isa {
                 count,
             };
             for (base, seen) in block.positions() {
-                let scores_of_block = Product::<QUERY_STRIDE, 1> {
+                let scores_of_block = Product::<QUERY_STRIDE> {
                     left: left.as_ptr(),
                     right: job.cache.keys[base * pairs..].as_ptr(),
                     right_row: PANEL,
@@ -264,21 +270,21 @@ impl Isa {
                 let softmax = Softmax {
                     block,
                     base,
-                    width: cache_width,
+                    width,
                     state: RefCell::new((scores, &mut running, sums, probabilities)),
                 };
                 // SAFETY: the task holds slices.
                 unsafe { run(self, &softmax) };
-                let outputs = Product::<PROBABILITY_STRIDE, 1> {
+                let outputs = Product::<PROBABILITY_STRIDE> {
                     left: probabilities.as_ptr(),
-                    right: job.cache.values[base / 2 * cache_width..].as_ptr(),
-                    right_row: cache_width,
+                    right: job.cache.values[base / 2 * width..].as_ptr(),
+                    right_row: width,
                     right_panel: PANEL,
                     sums: sums.as_mut_ptr(),
-                    across: cache_width,
-                    pairs: seen.div_ceil(2),
+                    across: width,
+                    pairs: seen.next_multiple_of(PANEL) / 2,
                     rows: count,
-                    columns: cache_width,
+                    columns: width,
                     fresh: false,
                 };
                 // SAFETY: as above.
@@ -288,7 +294,7 @@ impl Isa {
                 let (row, head) = ((start + r) / job.heads, (start + r) % job.heads);
                 let inverse = 1.0 / running[r].sum;
                 let out = &mut out[row * out_stride + head * hd..][..hd];
-                for (out, sum) in out.iter_mut().zip(&sums[r * cache_width..]) {
+                for (out, sum) in out.iter_mut().zip(&sums[r * width..]) {
                     *out = sum * inverse;
                 }
                 if let Some(log_sum) = log_sums.get_mut(start + r) {
@@ -389,24 +395,32 @@ impl Task for Softmax<'_> {
                 continue;
             }
             let sums = &mut sums[r * self.width..][..self.width];
-            online_softmax(&mut row[from..to], self.block.rule, &mut running[r], sums);
-            row[..from].fill(0.0);
-            row[to..].fill(0.0);
+            online_softmax(row, (from, to), self.block.rule, &mut running[r], sums);
             // SAFETY: `V` is enabled; 96 floats become 48 pairs.
             unsafe { narrow_row::<V>(row, packed.as_mut_ptr()) };
         }
     }
 }
 
-/// Turns the scores that a row sees of a block into `e^(score - max)` and brings what was summed
-/// before to the new maximum.
+/// Turns the scores that a row sees of a block, columns `from .. to`, into `e^(score - max)`, the
+/// others into zeros, and brings what was summed before to the new maximum.
 #[inline(always)]
-fn online_softmax(row: &mut [f32], rule: Scores, running: &mut Running, sums: &mut [f32]) {
+fn online_softmax(
+    row: &mut [f32],
+    (from, to): (usize, usize),
+    rule: Scores,
+    running: &mut Running,
+    sums: &mut [f32],
+) {
+    // Whole vectors that cover what is seen.
+    let (low, high) = (from / 16 * 16, to.next_multiple_of(16));
     if rule.softcap > 0.0 {
-        cap(row, rule);
+        cap(&mut row[low..high], rule);
     }
     let factor = exponent_factor(rule);
-    let (chunks, rest) = row.as_chunks_mut::<16>();
+    row[low..from].fill(f32::NEG_INFINITY);
+    row[to..high].fill(f32::NEG_INFINITY);
+    let (chunks, _) = row[low..high].as_chunks_mut::<16>();
     let mut most = [f32::NEG_INFINITY; 16];
     for chunk in chunks.iter() {
         for l in 0..16 {
@@ -416,9 +430,6 @@ fn online_softmax(row: &mut [f32], rule: Scores, running: &mut Running, sums: &m
                 most[l]
             };
         }
-    }
-    for l in 0..rest.len() {
-        most[l] = if rest[l] > most[l] { rest[l] } else { most[l] };
     }
     let max = crate::rows::fold_max(most) * factor;
     if max > running.max {
@@ -430,6 +441,7 @@ fn online_softmax(row: &mut [f32], rule: Scores, running: &mut Running, sums: &m
         }
     }
     let max = running.max;
+    // What is not seen adds 2^-126 to a sum of at least one term close to 1: nothing.
     let mut total = [0.0; 16];
     for chunk in chunks {
         for l in 0..16 {
@@ -437,11 +449,9 @@ fn online_softmax(row: &mut [f32], rule: Scores, running: &mut Running, sums: &m
             total[l] += chunk[l];
         }
     }
-    for l in 0..rest.len() {
-        rest[l] = exp2(rest[l].mul_add(factor, -max));
-        total[l] += rest[l];
-    }
     running.sum += crate::rows::fold(total);
+    row[..from].fill(0.0);
+    row[to..].fill(0.0);
 }
 
 /// What takes a score, capped or not, to the exponent of 2.

@@ -156,6 +156,19 @@ pub(crate) unsafe fn narrow_row<V: Pairs>(row: &[f32], to: *mut u32) {
     }
 }
 
+/// Asks for `bytes` bytes that will be read soon; the address need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(from: *const u32, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..bytes).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_byte_add(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, bytes);
+}
+
 /// Work that is compiled once per instruction set.
 pub(crate) trait Task {
     /// # Safety

@@ -1,5 +1,6 @@
 //! Element-by-element kernels, and the embedding table's gather and scatter.
 
+use crate::gemm::Store;
 use crate::isa::kernel;
 use crate::math::{sigmoid, tanh};
 
@@ -185,6 +186,47 @@ kernel! {
             let dy = &dy[row * width..][..width];
             for i in 0..width {
                 d_row[i] += dy[i];
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `y_ij = x_ij row_j` for rows as long as `row`, or `y_ij += x_ij row_j` in one rounding.
+    ///
+    /// # Panics
+    /// When `x` and `y` differ in length or are not whole rows.
+    pub fn multiply_rows(x: &[f32], row: &[f32], y: &mut [f32], store: Store) {
+        let n = row.len();
+        assert!(x.len() == y.len() && x.len().is_multiple_of(n.max(1)), "rows differ");
+        for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+            match store {
+                Store::Overwrite => {
+                    for j in 0..n {
+                        y[j] = x[j] * row[j];
+                    }
+                }
+                Store::Accumulate => {
+                    for j in 0..n {
+                        y[j] = x[j].mul_add(row[j], y[j]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `sums_j += sum_i x_ij y_ij`, one chain over the rows for each column.
+    ///
+    /// # Panics
+    /// When `x` and `y` differ in length or are not whole rows.
+    pub fn dot_columns(x: &[f32], y: &[f32], sums: &mut [f32]) {
+        let n = sums.len();
+        assert!(x.len() == y.len() && x.len().is_multiple_of(n.max(1)), "rows differ");
+        for (x, y) in x.chunks_exact(n).zip(y.chunks_exact(n)) {
+            for j in 0..n {
+                sums[j] = x[j].mul_add(y[j], sums[j]);
             }
         }
     }

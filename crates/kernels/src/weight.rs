@@ -22,6 +22,25 @@ pub enum Format {
     Nf4,
 }
 
+impl Format {
+    /// Bytes of a matrix `[outputs, inputs]` in this format, as [`Weight::bytes`] counts them.
+    #[must_use]
+    pub fn bytes(self, outputs: usize, inputs: usize) -> usize {
+        let (panels, pairs, groups) = self.parts(outputs, inputs);
+        4 * panels * (pairs * self.row_words() + groups * PANEL)
+    }
+
+    /// Panels, pairs of inputs in a panel, and groups of inputs that share a scale.
+    fn parts(self, outputs: usize, inputs: usize) -> (usize, usize, usize) {
+        let groups = match self {
+            Self::Bf16 => 0,
+            Self::Int8 | Self::Nf4 => inputs.div_ceil(GROUP),
+        };
+        let pairs = inputs.next_multiple_of(PANEL) / 2;
+        (outputs.div_ceil(PANEL), pairs, groups)
+    }
+}
+
 /// Inputs that share a scale.
 pub(crate) const GROUP: usize = 64;
 
@@ -48,12 +67,7 @@ impl Weight {
     /// When `data` does not have `outputs * inputs` floats.
     #[must_use]
     pub fn pack(format: Format, data: &[f32], outputs: usize, inputs: usize) -> Self {
-        let panels = outputs.div_ceil(PANEL);
-        let pairs = inputs.next_multiple_of(PANEL) / 2;
-        let groups = match format {
-            Format::Bf16 => 0,
-            Format::Int8 | Format::Nf4 => inputs.div_ceil(GROUP),
-        };
+        let (panels, pairs, groups) = format.parts(outputs, inputs);
         let mut weight = Self {
             format,
             outputs,

@@ -250,3 +250,86 @@ proptest! {
         }
     }
 }
+
+/// Products run over whole steps, beyond what a sequence has: there must be zeros, not what a
+/// longer sequence left that was no number.
+#[test]
+fn what_an_earlier_sequence_left_is_not_read() {
+    for (isa, rows) in Isa::available().into_iter().zip([97, 7, 40, 1, 130]) {
+        let shape = |rows| Shape {
+            rows,
+            heads: 3,
+            head_dim: 20,
+            scores: Scores::plain(20),
+        };
+        let (long, short) = (shape(200), shape(rows));
+        let mut scratch = FlashScratch::default();
+        let mut cache = HeadCache::new(20);
+        let nothing = vec![f32::NAN; 200 * long.stride()];
+        cache.write(isa, 0, &nothing, &nothing, long.stride(), 200);
+        let qkv = short.qkv(7);
+        let d_out = numbers(8, rows * short.width());
+        let mut run = |shape: Shape, qkv: &[f32], d_out: &[f32], cache: &HeadCache| {
+            let (rows, at) = (shape.rows, shape.at());
+            let job = FlashForward {
+                queries: qkv,
+                query_stride: shape.stride(),
+                rows,
+                heads: 3,
+                cache,
+                first: 0,
+                scores: shape.scores,
+            };
+            let mut out = vec![0.0; rows * shape.width()];
+            let mut log_sums = vec![0.0; rows * 3];
+            isa.flash_attention(&job, &mut out, shape.width(), &mut log_sums, &mut scratch);
+            let job = FlashBackward {
+                qkv,
+                stride: shape.stride(),
+                at,
+                rows,
+                heads: 3,
+                head_dim: 20,
+                out: &out,
+                d_out,
+                out_stride: shape.width(),
+                log_sums: &log_sums,
+                scores: shape.scores,
+            };
+            let mut d_qkv = vec![0.0; qkv.len()];
+            let mut gradient = FlashGradient {
+                d_qkv: &mut d_qkv,
+                stride: shape.stride(),
+                at,
+            };
+            isa.flash_attention_backward(&job, &mut gradient, &mut scratch);
+            (out, d_qkv)
+        };
+        assert!(run(long, &nothing, &nothing, &cache).0[0].is_nan());
+        let (keys, values) = (&qkv[short.at().key..], &qkv[short.at().value..]);
+        cache.write(isa, 0, keys, values, short.stride(), rows);
+        let (out, d_qkv) = run(short, &qkv, &d_out, &cache);
+        let fresh = short.cache(isa, &qkv, &[rows]);
+        let name = isa.name();
+        assert_eq!(
+            bits(&out),
+            bits(&short.forward(isa, &qkv, &fresh, 0, rows).0),
+            "{name}"
+        );
+        assert_eq!(
+            bits(&d_qkv),
+            bits(&short.backward(isa, &qkv, &d_out)),
+            "{name}"
+        );
+        // Position by position over the rest of the longer sequence.
+        let mut again = cache.clone();
+        again.write(isa, 0, &nothing, &nothing, long.stride(), 200);
+        for row in 0..rows {
+            let at = &qkv[row * short.stride()..];
+            let (keys, values) = (&at[short.at().key..], &at[short.at().value..]);
+            again.write(isa, row, keys, values, short.stride(), 1);
+        }
+        let found = short.forward(isa, &qkv, &again, 0, rows).0;
+        assert_eq!(bits(&found), bits(&out), "{name}");
+    }
+}

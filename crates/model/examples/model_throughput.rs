@@ -69,6 +69,7 @@ fn main() -> Result<(), Error> {
         alpha: 32.0,
         dropout: 0.0,
         targets: Target::ALL.to_vec(),
+        ..LoraConfig::default()
     };
     let adapter = Adapter::new(c, lora, 1)?;
     let mut ws = Workspace::new();

@@ -114,6 +114,10 @@ pub trait Arithmetic:
         store: Store,
     );
 
+    /// A small number for each form that a frozen matrix can be stored in, no two modes' the same:
+    /// below 4.
+    fn storage(format: Self::Format) -> usize;
+
     /// Keys and values of one block.
     type Cache: Clone + Debug + Send + Sync;
 
@@ -301,6 +305,10 @@ impl Arithmetic for Exact {
         sequence.exact_cached(threads, held, cache, attended, tiles);
     }
 
+    fn storage((): ()) -> usize {
+        0
+    }
+
     fn packed(adapter: &Adapter) -> &OnceLock<Vec<PackedGroup<Self>>> {
         &adapter.exact
     }
@@ -425,6 +433,14 @@ impl Arithmetic for Fast {
         tiles: &mut Tiles,
     ) {
         sequence.fast_cached(threads, held, cache, attended, tiles);
+    }
+
+    fn storage(format: Format) -> usize {
+        match format {
+            Format::Bf16 => 1,
+            Format::Int8 => 2,
+            Format::Nf4 => 3,
+        }
     }
 
     fn packed(adapter: &Adapter) -> &OnceLock<Vec<PackedGroup<Self>>> {

@@ -207,8 +207,14 @@ pub(crate) trait Tensors {
     fn read(&mut self, slot: &Slot, out: &mut [f32]) -> Result<(), Error>;
 }
 
+impl Tensors for Box<dyn Tensors> {
+    fn read(&mut self, slot: &Slot, out: &mut [f32]) -> Result<(), Error> {
+        (**self).read(slot, out)
+    }
+}
+
 /// A flat vector in the order of the layout.
-struct Flat<'a>(&'a [f32]);
+pub(crate) struct Flat<'a>(pub(crate) &'a [f32]);
 
 impl Tensors for Flat<'_> {
     fn read(&mut self, (_, at, _): &Slot, out: &mut [f32]) -> Result<(), Error> {

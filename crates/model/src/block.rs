@@ -12,8 +12,9 @@ use rayon::prelude::*;
 use crate::Config;
 use crate::arithmetic::Arithmetic;
 use crate::base::{Base, Norm};
+use crate::dropout::Masks;
 use crate::lora::{Adapter, Group};
-use crate::workspace::{Activations, Scratch};
+use crate::workspace::{Activations, Scratch, Side};
 
 /// Consecutive rows that use one adapter.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) threads: usize,
     pub(crate) count: usize,
     pub(crate) segments: &'a [Segment<'a>],
+    /// What a training step drops of the adapters' inputs.
+    pub(crate) masks: Option<&'a Masks>,
 }
 
 /// Fewer rows than this are not worth another thread.
@@ -88,31 +91,60 @@ pub(crate) fn project<A: Arithmetic>(
 impl Rows<'_> {
     /// A linear with its adapters. `inner` keeps the adapter's inner activations of the last
     /// segment, which is all rows when gradients are wanted.
+    ///
+    /// Outputs of `DoRA` are scaled before they meet what `y` holds, so its rows are a product of
+    /// their own; all others are one.
+    #[allow(clippy::too_many_arguments, reason = "one linear's tensors")]
     fn linear<A: Arithmetic>(
         &self,
-        (layer, group): (usize, Group),
+        base: &Base<A>,
+        at: (usize, Group),
         x: &[f32],
         matrix: &A::Matrix,
         y: &mut [f32],
         store: Store,
         inner: &mut Buffer,
+        side: &mut Side,
     ) {
-        project::<A>(self.isa, self.threads, self.count, x, matrix, y, store);
+        let (isa, threads) = (self.isa, self.threads);
         let (n, k) = A::shape(matrix);
+        let gains = |segment: &Segment<'_>| segment.adapter.is_some_and(|a| a.config.dora);
+        for run in self
+            .segments
+            .chunk_by(|one, next| !gains(one) && !gains(next))
+        {
+            let (start, end) = (run[0].rows.start, run[run.len() - 1].rows.end);
+            if !gains(&run[0]) {
+                let (x, y) = (&x[start * k..], &mut y[start * n..]);
+                project::<A>(isa, threads, end - start, x, matrix, y, store);
+            }
+        }
         for segment in self.segments {
             let Some(adapter) = segment.adapter else {
                 continue;
             };
             let Range { start, end } = segment.rows;
             let rows = end - start;
-            adapter.forward::<A>(
-                self.isa,
-                (layer, group),
-                rows,
-                &x[start * k..],
-                (&mut y[start * n..], n),
-                inner.first(rows * adapter.inner_width(group)),
-            );
+            let (x, y) = (&x[start * k..end * k], &mut y[start * n..end * n]);
+            let inner = inner.first(rows * adapter.inner_width(at.1));
+            let input = match self.masks {
+                Some(masks) => {
+                    let dropped = side.dropped.first(rows * k);
+                    masks.apply(at, k, x, dropped);
+                    dropped
+                }
+                None => x,
+            };
+            adapter.shrink::<A>(isa, at, rows, input, inner);
+            match adapter.gains(base) {
+                None => adapter.expand::<A>(isa, at, rows, inner, (y, n)),
+                Some(gains) => {
+                    let outputs = side.outputs.first(rows * n);
+                    project::<A>(isa, threads, rows, x, matrix, outputs, Store::Overwrite);
+                    adapter.expand::<A>(isa, at, rows, inner, (outputs, n));
+                    isa.multiply_rows(outputs, gains.factors(at.0, at.1), y, store);
+                }
+            }
         }
     }
 
@@ -121,20 +153,24 @@ impl Rows<'_> {
     #[allow(clippy::too_many_arguments, reason = "one half of a block")]
     fn residual<A: Arithmetic>(
         &self,
+        base: &Base<A>,
         at: (usize, Group),
         x: &[f32],
         matrix: &A::Matrix,
         input: &[f32],
         output: &mut [f32],
         inner: &mut Buffer,
+        side: &mut Side,
         post: Option<(&Norm, &mut Buffer, &mut Buffer)>,
-        eps: f32,
     ) {
         let Some((norm, branch, inverse)) = post else {
             output.copy_from_slice(input);
-            return self.linear::<A>(at, x, matrix, output, Store::Accumulate, inner);
+            let add = Store::Accumulate;
+            return self.linear(base, at, x, matrix, output, add, inner, side);
         };
-        self.linear::<A>(at, x, matrix, branch, Store::Overwrite, inner);
+        let over = Store::Overwrite;
+        self.linear(base, at, x, matrix, branch, over, inner, side);
+        let eps = base.config.norm_eps;
         self.isa
             .rms_norm(branch, &norm.factors, eps, output, inverse);
         self.isa.add(output, input);
@@ -172,7 +208,7 @@ impl Rows<'_> {
             post_inverse2,
             inner: [inner_qkv, inner_o, inner_gate_up, inner_down],
         } = acts;
-        let Scratch { norm, gated } = scratch;
+        let Scratch { norm, gated, side } = scratch;
         let eps = c.norm_eps;
 
         isa.rms_norm(input, &block.norm1.factors, eps, norm, inverse1);
@@ -184,7 +220,7 @@ impl Rows<'_> {
             }
         };
         let at = (layer, Group::Attention);
-        self.linear::<A>(at, norm, &block.qkv, qkv, store, inner_qkv);
+        self.linear(base, at, norm, &block.qkv, qkv, store, inner_qkv, side);
         if let Some(norms) = &block.head_norms {
             normalise_heads(isa, c, norms, qkv, raw, head_inverse);
         }
@@ -194,26 +230,23 @@ impl Rows<'_> {
             .post1
             .as_ref()
             .map(|norm| (norm, branch1, post_inverse1));
-        self.residual::<A>(at, attended, &block.o, input, middle, inner_o, post, eps);
+        self.residual(
+            base, at, attended, &block.o, input, middle, inner_o, side, post,
+        );
 
         isa.rms_norm(middle, &block.norm2.factors, eps, norm, inverse2);
         let (at, over) = ((layer, Group::Gated), Store::Overwrite);
-        self.linear::<A>(at, norm, &block.gate_up, gate_up, over, inner_gate_up);
+        let matrix = &block.gate_up;
+        self.linear(base, at, norm, matrix, gate_up, over, inner_gate_up, side);
         isa.gate(c.features.activation.into(), gate_up, c.mlp, gated);
         let at = (layer, Group::Down);
         let post = block
             .post2
             .as_ref()
             .map(|norm| (norm, branch2, post_inverse2));
-        self.residual::<A>(
-            at,
-            gated,
-            &block.down,
-            middle,
-            output,
-            inner_down,
-            post,
-            eps,
+        let matrix = &block.down;
+        self.residual(
+            base, at, gated, matrix, middle, output, inner_down, side, post,
         );
     }
 }

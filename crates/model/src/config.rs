@@ -3,6 +3,8 @@
 
 mod hf;
 
+pub(crate) use hf::attention_scale;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -229,7 +231,7 @@ impl Features {
 
 impl Config {
     /// The first size that is out of range, with the range.
-    fn check_sizes(&self) -> Result<(), (&'static str, &'static str)> {
+    pub(crate) fn check_sizes(&self) -> Result<(), (&'static str, &'static str)> {
         let sizes = [
             (self.hidden, "hidden_size"),
             (self.layers, "num_hidden_layers"),
@@ -249,7 +251,7 @@ impl Config {
     }
 
     /// The first field that breaks a rule, with the rule.
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         self.check_sizes()?;
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(("num_key_value_heads", "a divisor of num_attention_heads"));

@@ -30,6 +30,52 @@ pub enum Error {
         /// What the parser said.
         source: safetensors::SafeTensorError,
     },
+    /// A GGUF file is damaged, or is one of a kind that is not read.
+    #[error("{}: damaged or unreadable GGUF file: {message}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A tensor of a GGUF file is stored in a format that is not read.
+    #[error("{}: tensor `{tensor}` is stored as {found}; {supported} are read", path.display())]
+    TensorType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The stored format, as ggml names it.
+        found: String,
+        /// The formats that are read.
+        supported: &'static str,
+    },
+    /// A number is too large for the format it should be written in.
+    #[error(
+        "tensor `{tensor}`: {value} at element {index} does not fit into {format}; write bf16 or f32"
+    )]
+    Range {
+        /// The tensor.
+        tensor: String,
+        /// Index of the first such element.
+        index: usize,
+        /// The number.
+        value: f32,
+        /// The format.
+        format: &'static str,
+    },
+    /// A model or tokenizer that a file format has no way to say.
+    #[error("{field} is {value}, which {format} cannot say: it knows {expected}")]
+    Inexpressible {
+        /// What cannot be said.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The file format.
+        format: &'static str,
+        /// What it can say.
+        expected: String,
+    },
     /// A configuration asks for something this engine does not do.
     #[error("{}: field `{field}` is {value}, but this engine supports {supported}", path.display())]
     Unsupported {
@@ -111,6 +157,14 @@ pub enum Error {
         /// The tokenizer file, or `training` when there is none yet.
         path: PathBuf,
         /// What the library said.
+        message: String,
+    },
+    /// A chat template cannot be read, or refuses a conversation.
+    #[error("{}: the chat template {message}", path.display())]
+    ChatTemplate {
+        /// The file that holds it.
+        path: PathBuf,
+        /// What is wrong.
         message: String,
     },
     /// The tokenizer knows tokens that the model has no embedding for.

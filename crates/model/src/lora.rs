@@ -1,4 +1,4 @@
-//! Low-rank adapters (Hu et al. 2021): `y = W x + s B (A x)` on any of the seven linears.
+//! Low-rank adapters (Hu et al. 2021): `y = W x + s B (A x)` on any of the linears of a block.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,8 @@ use openledger_kernels::{Isa, Lhs, Rhs, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::arithmetic::{Arithmetic, Exact, Fast};
-use crate::base::Slot;
+use crate::base::{Base, Slot};
+use crate::dora::Gains;
 use crate::random;
 use crate::{Config, Error};
 
@@ -107,11 +108,32 @@ pub struct LoraConfig {
     pub rank: usize,
     /// Numerator of the scale `alpha / rank`.
     pub alpha: f32,
-    /// Share of adapter inputs that PEFT would drop in training; recorded, and applied only by
-    /// a trainer that asks for it. Gradients here are always without dropout.
+    /// Share of the inputs of `A` that a training step drops, in [0, 1); see
+    /// [`crate::Workspace::dropout`]. Nothing else drops anything.
     pub dropout: f32,
     /// The linears that carry it, in every block.
     pub targets: Vec<Target>,
+    /// Divides `alpha` by the root of the rank instead (Kalajdzievski, "rsLoRA", 2023).
+    #[serde(default)]
+    pub rank_stabilized: bool,
+    /// Trains the length of every row of `W + s B A` apart from its direction (`DoRA`, Liu et al.
+    /// 2024): `y = m / |W + s B A| * (W x + s B A x)`, by output.
+    #[serde(default)]
+    pub dora: bool,
+}
+
+impl Default for LoraConfig {
+    /// Rank 16 and alpha 32 on the seven linears.
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            dropout: 0.0,
+            targets: Target::ALL.to_vec(),
+            rank_stabilized: false,
+            dora: false,
+        }
+    }
 }
 
 impl LoraConfig {
@@ -167,24 +189,28 @@ impl Group {
     }
 }
 
-/// Where a group's matrices lie in the flat vector of one block: all `A [rank, in]` one after
-/// another, then all `B [out, rank]`.
+/// Where a group's parameters lie in the flat vector of one block: all `A [rank, in]` one after
+/// another, then all `B [out, rank]`, then, of `DoRA`, all magnitudes `[out]`.
 #[derive(Clone, Debug)]
-struct GroupAt {
-    a: usize,
-    input: usize,
+pub(crate) struct GroupAt {
+    pub(crate) a: usize,
+    pub(crate) input: usize,
+    /// Outputs of all the group's linears, adapted or not.
+    pub(crate) columns: usize,
     /// Rows of all `A` together.
     rows: usize,
-    members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Member {
+pub(crate) struct Member {
     target: Target,
-    b: usize,
-    output: usize,
+    pub(crate) b: usize,
+    /// Offset of the magnitudes, if there are any.
+    pub(crate) magnitude: usize,
+    pub(crate) output: usize,
     /// First column of the target's output among the group's linears.
-    column: usize,
+    pub(crate) column: usize,
 }
 
 /// Layout of one block's adapter parameters.
@@ -209,6 +235,7 @@ impl BlockLayout {
                     members.push(Member {
                         target,
                         b: 0,
+                        magnitude: 0,
                         output,
                         column,
                     });
@@ -221,9 +248,14 @@ impl BlockLayout {
                 member.b = size;
                 size += member.output * rank;
             }
+            for member in &mut members {
+                member.magnitude = size;
+                size += if config.dora { member.output } else { 0 };
+            }
             GroupAt {
                 a,
                 input,
+                columns: column,
                 rows,
                 members,
             }
@@ -232,20 +264,21 @@ impl BlockLayout {
     }
 }
 
-/// An adapter: the flat parameters `A [rank, in]` and `B [out, rank]` of every target of every
-/// block, at the offsets of [`Adapter::layout`].
+/// An adapter: the flat parameters `A [rank, in]`, `B [out, rank]` and, of `DoRA`, magnitudes
+/// `[out]` of every target of every block, at the offsets of [`Adapter::layout`].
 #[derive(Clone, Debug)]
 pub struct Adapter {
     /// What it looks like; `targets` are sorted and unique.
     pub config: LoraConfig,
     pub(crate) base: Config,
-    pub(crate) rs_lora: bool,
     layout: BlockLayout,
     params: Vec<f32>,
     /// The matrices as each arithmetic mode multiplies with them, one entry per group of every
     /// block; made when first used.
     pub(crate) exact: OnceLock<Vec<PackedGroup<Exact>>>,
     pub(crate) fast: OnceLock<Vec<PackedGroup<Fast>>>,
+    /// Factors of `DoRA` over a base in each form that it can be stored in.
+    pub(crate) gains: [OnceLock<Gains>; 4],
 }
 
 /// A group's matrices: all `A` as one, and each `B`.
@@ -260,9 +293,38 @@ impl Adapter {
     /// `a = sqrt(5)`), `B` zero, so that it changes nothing yet.
     ///
     /// # Errors
-    /// When the configuration is out of range.
+    /// When the configuration is out of range, or asks for magnitudes, which start at those of the
+    /// base's weights: see [`Adapter::for_base`].
     pub fn new(base: &Config, config: LoraConfig, seed: u64) -> Result<Self, Error> {
-        let mut adapter = Self::zeros(base, config, false)?;
+        if config.dora {
+            return Err(Error::Setting {
+                field: "dora",
+                value: "true".into(),
+                expected: "false where only the shape of the base is known",
+            });
+        }
+        Self::fresh(base, config, seed)
+    }
+
+    /// As [`Adapter::new`]; the magnitudes of `DoRA` are those of the weights of `base`, so that the
+    /// adapter changes nothing yet.
+    ///
+    /// # Errors
+    /// When the configuration is out of range.
+    pub fn for_base<A: Arithmetic>(
+        base: &Base<A>,
+        config: LoraConfig,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let mut adapter = Self::fresh(&base.config, config, seed)?;
+        if adapter.config.dora {
+            adapter.start_magnitudes(base);
+        }
+        Ok(adapter)
+    }
+
+    fn fresh(base: &Config, config: LoraConfig, seed: u64) -> Result<Self, Error> {
+        let mut adapter = Self::zeros(base, config)?;
         let mut rng = random::stream(seed, 1);
         for (name, at, shape) in adapter.layout() {
             if name.ends_with("lora_A.weight") {
@@ -275,11 +337,7 @@ impl Adapter {
         Ok(adapter)
     }
 
-    pub(crate) fn zeros(
-        base: &Config,
-        mut config: LoraConfig,
-        rs_lora: bool,
-    ) -> Result<Self, Error> {
+    pub(crate) fn zeros(base: &Config, mut config: LoraConfig) -> Result<Self, Error> {
         base.validate()?;
         config.check()?;
         config.targets.sort_unstable();
@@ -302,11 +360,11 @@ impl Adapter {
         Ok(Self {
             config,
             base,
-            rs_lora,
             layout,
             params,
             exact: OnceLock::new(),
             fast: OnceLock::new(),
+            gains: Default::default(),
         })
     }
 
@@ -315,7 +373,12 @@ impl Adapter {
     #[must_use]
     pub fn scale(&self) -> f32 {
         let rank = self.config.rank as f32;
-        self.config.alpha / if self.rs_lora { rank.sqrt() } else { rank }
+        self.config.alpha
+            / if self.config.rank_stabilized {
+                rank.sqrt()
+            } else {
+                rank
+            }
     }
 
     /// The flat parameters.
@@ -328,6 +391,7 @@ impl Adapter {
     pub fn params_mut(&mut self) -> &mut [f32] {
         self.exact = OnceLock::new();
         self.fast = OnceLock::new();
+        self.gains = Default::default();
         &mut self.params
     }
 
@@ -346,6 +410,11 @@ impl Adapter {
                     slots.push((format!("{name}.lora_A.weight"), a, vec![rank, group.input]));
                     let (b, shape) = (start + member.b, vec![member.output, rank]);
                     slots.push((format!("{name}.lora_B.weight"), b, shape));
+                    if self.config.dora {
+                        let at = start + member.magnitude;
+                        let name = format!("{name}.lora_magnitude_vector");
+                        slots.push((name, at, vec![member.output]));
+                    }
                 }
             }
         }
@@ -407,23 +476,36 @@ impl Adapter {
         &all[layer * Group::ALL.len() + group as usize]
     }
 
-    /// Width of what [`Adapter::forward`] saves per row for a group.
-    pub(crate) fn inner_width(&self, group: Group) -> usize {
-        self.layout.groups[group as usize].rows
+    /// Where a group's parameters lie in a block's part of the flat vector.
+    pub(crate) fn group(&self, group: Group) -> &GroupAt {
+        &self.layout.groups[group as usize]
     }
 
-    /// Adds `B (s A x)` to the group's outputs `y`, continuing their chains, and leaves `s A x`
-    /// of all targets in `inner [rows, inner_width]`.
-    pub(crate) fn forward<A: Arithmetic>(
+    /// A block's part of the flat vector.
+    pub(crate) fn block_params(&self, layer: usize) -> &[f32] {
+        &self.params[layer * self.layout.size..][..self.layout.size]
+    }
+
+    /// Where block `layer` begins in the flat vector.
+    pub(crate) fn block_at(&self, layer: usize) -> usize {
+        layer * self.layout.size
+    }
+
+    /// Width of what [`Adapter::shrink`] saves per row for a group.
+    pub(crate) fn inner_width(&self, group: Group) -> usize {
+        self.group(group).rows
+    }
+
+    /// Leaves `s A x` of all of a group's targets in `inner [rows, inner_width]`.
+    pub(crate) fn shrink<A: Arithmetic>(
         &self,
         isa: Isa,
         (layer, group): (usize, Group),
         rows: usize,
         x: &[f32],
-        (y, stride): (&mut [f32], usize),
         inner: &mut [f32],
     ) {
-        let (at, rank) = (&self.layout.groups[group as usize], self.config.rank);
+        let at = self.group(group);
         if at.members.is_empty() {
             return;
         }
@@ -442,6 +524,23 @@ impl Adapter {
             Store::Overwrite,
         );
         isa.scale(inner, self.scale());
+    }
+
+    /// Adds `B (s A x)` to the group's outputs `y`, continuing their chains, from what
+    /// [`Adapter::shrink`] left.
+    pub(crate) fn expand<A: Arithmetic>(
+        &self,
+        isa: Isa,
+        (layer, group): (usize, Group),
+        rows: usize,
+        inner: &[f32],
+        (y, stride): (&mut [f32], usize),
+    ) {
+        let (at, rank) = (self.group(group), self.config.rank);
+        if at.members.is_empty() {
+            return;
+        }
+        let (packed, width) = (self.packed::<A>(layer, group), at.rows);
         for (index, (member, b)) in at.members.iter().zip(&packed.b).enumerate() {
             let inner = &inner[index * rank..];
             let (y, outputs) = (&mut y[member.column..], 0..member.output);
@@ -459,18 +558,17 @@ impl Adapter {
         }
     }
 
-    /// Takes a group's gradient `dy` back to what the forward saved as `inner`: overwrites
-    /// `d_inner [rows, inner_width]`, and adds to `dx` if given.
-    pub(crate) fn backward<A: Arithmetic>(
+    /// Takes a group's gradient `dy` back to what [`Adapter::shrink`] left as `inner`: overwrites
+    /// `d_inner [rows, inner_width]`, the gradient of `A x`.
+    pub(crate) fn expand_back<A: Arithmetic>(
         &self,
         isa: Isa,
         (layer, group): (usize, Group),
         rows: usize,
         (dy, stride): (&[f32], usize),
-        dx: Option<&mut [f32]>,
         d_inner: &mut [f32],
     ) {
-        let (at, rank) = (&self.layout.groups[group as usize], self.config.rank);
+        let (at, rank) = (self.group(group), self.config.rank);
         if at.members.is_empty() {
             return;
         }
@@ -482,19 +580,24 @@ impl Adapter {
             A::project_back(isa, rows, dy, stride, b, d_inner, width, Store::Overwrite);
         }
         isa.scale(d_inner, self.scale());
-        if let Some(dx) = dx {
-            let a = &packed.a;
-            A::project_back(
-                isa,
-                rows,
-                d_inner,
-                width,
-                a,
-                dx,
-                at.input,
-                Store::Accumulate,
-            );
+    }
+
+    /// `dx [rows, in]` is or gains the part of the input's gradient that goes through `A`.
+    pub(crate) fn shrink_back<A: Arithmetic>(
+        &self,
+        isa: Isa,
+        (layer, group): (usize, Group),
+        rows: usize,
+        d_inner: &[f32],
+        dx: &mut [f32],
+        store: Store,
+    ) {
+        let at = self.group(group);
+        if at.members.is_empty() {
+            return;
         }
+        let a = &self.packed::<A>(layer, group).a;
+        A::project_back(isa, rows, d_inner, at.rows, a, dx, at.input, store);
     }
 
     /// Adds the gradients of a group's matrices over `rows` rows to `grads`, the adapter's whole
@@ -511,7 +614,7 @@ impl Adapter {
         d_inner: &[f32],
         grads: &mut [f32],
     ) {
-        let (at, rank) = (&self.layout.groups[group as usize], self.config.rank);
+        let (at, rank) = (self.group(group), self.config.rank);
         if at.members.is_empty() {
             return;
         }

@@ -31,8 +31,8 @@ const NEUTRAL: [&str; 12] = [
 impl Adapter {
     /// Loads `adapter_config.json` and `adapter_model.safetensors` for a base of shape `base`.
     ///
-    /// Rank-stabilised scaling is honoured. Everything that would change the result and is not
-    /// plain LoRA (`DoRA`, saved modules, biases, rank patterns, ...) is refused.
+    /// Rank-stabilised scaling and `DoRA` are honoured. Everything else that would change the result
+    /// (saved modules, biases, rank patterns, ...) is refused.
     ///
     /// # Errors
     /// When a file is missing or damaged, a field is unsupported, or a tensor is missing,
@@ -40,7 +40,7 @@ impl Adapter {
     pub fn load_peft(directory: &Path, base: &Config) -> Result<Self, Error> {
         let path = directory.join(CONFIG);
         let json = files::read_json(&path)?;
-        let (mut config, rs_lora) = read_config(&json, &path)?;
+        let mut config = read_config(&json, &path)?;
 
         let path = directory.join(WEIGHTS);
         let bytes = files::read(&path)?;
@@ -55,7 +55,7 @@ impl Adapter {
                 file.names().iter().any(|name| name.contains(&part))
             })
             .collect();
-        let mut adapter = Self::zeros(base, config, rs_lora)?;
+        let mut adapter = Self::zeros(base, config)?;
         let mut open: BTreeMap<_, _> = adapter
             .layout()
             .into_iter()
@@ -108,11 +108,11 @@ impl Adapter {
             "lora_alpha": alpha,
             "lora_dropout": self.config.dropout,
             "target_modules": modules,
-            "use_rslora": self.rs_lora,
+            "use_rslora": self.config.rank_stabilized,
             "bias": "none",
             "fan_in_fan_out": false,
             "init_lora_weights": true,
-            "use_dora": false,
+            "use_dora": self.config.dora,
             "modules_to_save": null,
             "layers_to_transform": null,
             "layers_pattern": null,
@@ -129,7 +129,7 @@ impl Adapter {
     }
 }
 
-fn read_config(json: &Value, path: &Path) -> Result<(LoraConfig, bool), Error> {
+fn read_config(json: &Value, path: &Path) -> Result<LoraConfig, Error> {
     let unsupported = |field: &str, supported: &str| Error::Unsupported {
         path: PathBuf::from(path),
         field: field.to_owned(),
@@ -142,7 +142,7 @@ fn read_config(json: &Value, path: &Path) -> Result<(LoraConfig, bool), Error> {
             field: "peft_type".into(),
         });
     };
-    let mut rs_lora = false;
+    let (mut rank_stabilized, mut dora) = (false, false);
     for (field, value) in fields {
         let field = field.as_str();
         let empty = match value {
@@ -157,7 +157,8 @@ fn read_config(json: &Value, path: &Path) -> Result<(LoraConfig, bool), Error> {
             "peft_type" => return Err(unsupported(field, "\"LORA\"")),
             "bias" if value == "none" => {}
             "bias" => return Err(unsupported(field, "\"none\"")),
-            "use_rslora" => rs_lora = true,
+            "use_rslora" => rank_stabilized = true,
+            "use_dora" => dora = true,
             // How `A` and `B` started; these ways leave the base weights alone.
             "init_lora_weights" if value == &Value::Bool(true) => {}
             "init_lora_weights" if value == "gaussian" || value == "orthogonal" => {}
@@ -168,7 +169,7 @@ fn read_config(json: &Value, path: &Path) -> Result<(LoraConfig, bool), Error> {
             _ => {
                 return Err(unsupported(
                     field,
-                    "plain LoRA, where it is absent, null or false",
+                    "LoRA and DoRA, where it is absent, null or false",
                 ));
             }
         }
@@ -194,6 +195,8 @@ fn read_config(json: &Value, path: &Path) -> Result<(LoraConfig, bool), Error> {
             .and_then(Value::as_f64)
             .unwrap_or(0.0) as f32,
         targets: Vec::new(),
+        rank_stabilized,
+        dora,
     };
-    Ok((config, rs_lora))
+    Ok(config)
 }

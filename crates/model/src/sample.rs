@@ -3,12 +3,15 @@
 //! Everything here is computed in `f64` with the fixed functions of the kernels, so a receipt's
 //! seed replays to the same tokens on any machine.
 
+use std::path::Path;
+
 use openledger_kernels::Isa;
 use openledger_kernels::math::exp64;
 use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{Error, random};
+use crate::{Error, files, random};
 
 /// How tokens are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,53 @@ impl Default for SamplingConfig {
             top_k: 0,
             seed: 0,
         }
+    }
+}
+
+impl SamplingConfig {
+    /// What the model in `directory` is best drawn with: `temperature`, `top_p` and `top_k` of its
+    /// `generation_config.json`. Without the file or a field nothing is changed about the model's
+    /// probabilities (temperature 1); with `do_sample` false the most probable token is taken.
+    ///
+    /// # Errors
+    /// When the file is not JSON or a field has another kind of value or is out of range.
+    pub fn of_model(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("generation_config.json");
+        let mut config = Self {
+            temperature: 1.0,
+            ..Self::default()
+        };
+        if !path.exists() {
+            return Ok(config);
+        }
+        let json = files::read_json(&path)?;
+        let number = |field: &str, most: f64, supported: &str| match &json[field] {
+            Value::Null => Ok(None),
+            value => value
+                .as_f64()
+                .filter(|x| (0.0..=most).contains(x))
+                .map(Some)
+                .ok_or_else(|| Error::Unsupported {
+                    path: path.clone(),
+                    field: field.to_owned(),
+                    value: value.to_string(),
+                    supported: supported.to_owned(),
+                }),
+        };
+        if let Some(temperature) = number("temperature", 2.0, "0 to 2")? {
+            config.temperature = temperature as f32;
+        }
+        if let Some(top_p) = number("top_p", 1.0, "0 to 1")? {
+            config.top_p = top_p as f32;
+        }
+        let most = f64::from(u32::MAX);
+        if let Some(top_k) = number("top_k", most, "a number of tokens")? {
+            config.top_k = top_k as usize;
+        }
+        if json["do_sample"] == false {
+            config.temperature = 0.0;
+        }
+        Sampler::new(config).map(|_| config)
     }
 }
 

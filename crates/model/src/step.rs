@@ -132,6 +132,7 @@ fn run<A: Arithmetic>(
         threads,
         count: tokens.len(),
         segments: &runs,
+        masks: None,
     };
     let Workspace {
         stream,

@@ -1,11 +1,18 @@
-//! Question/answer templates: the one place that says how a question becomes prompt text, used by
-//! tuning and by serving alike, so that a tuned model is asked the way it was taught.
+//! Templates of questions and answers: the one place that says how a question becomes prompt text,
+//! used by tuning and by serving alike, so that a tuned model is asked the way it was taught.
 //!
 //! The hard decision: **the prompt is always tokenized on its own**, and the answer after it on its
 //! own. A tokenizer may merge across the seam of `prompt + answer`, and then a served prompt (which
 //! has no answer yet) would end in other tokens than every training example. Where words carry a
 //! leading space the seam stands before the space (`lead = " "`); where they carry a trailing one
 //! it stands after it and `prompt_suffix` ends with the space ([`Template::for_tokenizer`]).
+//!
+//! A model that comes with a chat template of its own is asked by that one ([`Jinja`]);
+//! [`ChatTemplate`] is either.
+
+mod chat;
+mod jinja;
+mod marks;
 
 use std::path::Path;
 
@@ -13,6 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::tokenizer::Tokenizer;
+
+pub use chat::ChatTemplate;
+pub use jinja::Jinja;
+pub(crate) use marks::MARK;
 
 /// File name of a template beside a model's or an adapter's weights.
 pub const FILE: &str = "openledger_template.json";
@@ -27,6 +38,18 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+}
+
+impl Role {
+    /// The name in files and templates.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
 }
 
 /// How questions and answers are written as text.
@@ -93,6 +116,10 @@ impl Template {
     /// # Errors
     /// [`Error`] if the file is there but does not parse.
     pub fn load(directory: &Path) -> Result<Option<Self>, Error> {
+        // A GGUF file has no files beside it that are known to be its own.
+        if directory.is_file() {
+            return Ok(None);
+        }
         let path = directory.join(FILE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,

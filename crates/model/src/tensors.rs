@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use safetensors::SafeTensors;
 use safetensors::tensor::SafeTensorError;
-use safetensors::tensor::{Dtype as StoredDtype, Metadata, TensorView, serialize};
+use safetensors::tensor::{Dtype as StoredDtype, Metadata, TensorInfo, TensorView};
 use serde_json::Value;
 
 use crate::arithmetic::Arithmetic;
-use crate::base::{self, Slot, Tensors};
+use crate::base::{self, Flat, Slot, Tensors};
+use crate::gguf::{Gguf, TensorType, encode};
 use crate::{Base, Config, Error, files};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// Number format of stored weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Dtype {
     F32,
     /// The upper half of `f32`, rounded to nearest even.
     Bf16,
+    /// IEEE half precision, up to 65504.
+    F16,
 }
 
 impl Dtype {
@@ -34,6 +37,7 @@ impl Dtype {
         match self {
             Self::F32 => "float32",
             Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
         }
     }
 
@@ -41,17 +45,17 @@ impl Dtype {
         match self {
             Self::F32 => StoredDtype::F32,
             Self::Bf16 => StoredDtype::BF16,
+            Self::F16 => StoredDtype::F16,
         }
     }
 
-    fn encode(self, values: &[f32]) -> Vec<u8> {
-        match self {
-            Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Self::Bf16 => values
-                .iter()
-                .flat_map(|x| bf16::from_f32(*x).to_le_bytes())
-                .collect(),
-        }
+    fn encode(self, tensor: &str, values: &[f32]) -> Result<Vec<u8>, Error> {
+        let kind = match self {
+            Self::F32 => TensorType::F32,
+            Self::Bf16 => TensorType::Bf16,
+            Self::F16 => TensorType::F16,
+        };
+        encode(kind, tensor, values)
     }
 }
 
@@ -67,7 +71,12 @@ pub(crate) fn read_into(
     decode(path, name, view.dtype(), view.data(), out)
 }
 
-fn check_shape(path: &Path, name: &str, found: &[usize], expected: &[usize]) -> Result<(), Error> {
+pub(crate) fn check_shape(
+    path: &Path,
+    name: &str,
+    found: &[usize],
+    expected: &[usize],
+) -> Result<(), Error> {
     if found == expected {
         return Ok(());
     }
@@ -137,26 +146,111 @@ pub(crate) fn sorted<'a>(file: &'a SafeTensors<'a>) -> Vec<(&'a str, TensorView<
 
 /// Writes tensors that lie in one flat vector.
 pub(crate) fn save(path: &Path, slots: &[Slot], flat: &[f32], dtype: Dtype) -> Result<(), Error> {
+    save_from(path, slots, dtype, &mut Flat(flat))
+}
+
+/// Writes tensors that are read one at a time, in the order and with the header of the reference
+/// implementation.
+fn save_from(
+    path: &Path,
+    slots: &[Slot],
+    dtype: Dtype,
+    tensors: &mut impl Tensors,
+) -> Result<(), Error> {
     let fail = |source| Error::Safetensors {
         path: path.to_path_buf(),
         source,
     };
-    let encoded: Vec<Vec<u8>> = slots
-        .iter()
-        .map(|(_, at, shape)| dtype.encode(&flat[*at..at + shape.iter().product::<usize>()]))
-        .collect();
-    let mut views = Vec::with_capacity(slots.len());
-    for ((name, _, shape), bytes) in slots.iter().zip(&encoded) {
-        let view = TensorView::new(dtype.stored(), shape.clone(), bytes).map_err(fail)?;
-        views.push((name.as_str(), view));
+    let mut slots: Vec<&Slot> = slots.iter().collect();
+    slots.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut end = 0;
+    let mut infos = Vec::with_capacity(slots.len());
+    for (name, _, shape) in &slots {
+        let start = end;
+        end += shape.iter().product::<usize>() * dtype.stored().bitsize() / 8;
+        let info = TensorInfo {
+            dtype: dtype.stored(),
+            shape: shape.clone(),
+            data_offsets: (start, end),
+        };
+        infos.push((name.clone(), info));
     }
     // Readers in the Python world ask for this note.
     let note = [("format".to_owned(), "pt".to_owned())].into();
-    files::write(path, &serialize(views, Some(note)).map_err(fail)?)
+    let metadata = Metadata::new(Some(note), infos).map_err(fail)?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|source| Error::Json {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = files::Replacement::create(path)?;
+    file.write(&(header.len() as u64).to_le_bytes())?;
+    file.write(&header)?;
+    let mut values = Vec::new();
+    for slot in slots {
+        values.clear();
+        values.resize(slot.2.iter().product(), 0.0);
+        tensors.read(slot, &mut values)?;
+        file.write(&dtype.encode(&slot.0, &values)?)?;
+    }
+    file.commit()
+}
+
+/// Writes a model whose tensors are read one at a time as a Hugging Face folder: weights, then
+/// the configurations; returns the number of tensors.
+pub(crate) fn save_model(
+    directory: &Path,
+    config: &Config,
+    dtype: Dtype,
+    tensors: &mut impl Tensors,
+) -> Result<usize, Error> {
+    files::create_directory(directory)?;
+    let slots = base::layout(config);
+    let json = config.to_hf(dtype.name());
+    let generation = serde_json::json!({
+        "bos_token_id": json["bos_token_id"],
+        "eos_token_id": json["eos_token_id"],
+    });
+    save_from(&directory.join(SINGLE), &slots, dtype, tensors)?;
+    files::write_json(&directory.join("generation_config.json"), &generation)?;
+    files::write_json(&directory.join("config.json"), &json)?;
+    Ok(slots.len())
+}
+
+/// The shape and the tensors of the model at `path`: a folder, or a GGUF file.
+pub(crate) fn open(path: &Path) -> Result<(Config, Box<dyn Tensors>), Error> {
+    if path.is_file() {
+        let file = Gguf::open(path)?;
+        let config = file.config()?;
+        let tensors = file.model(&config)?;
+        return Ok((config, Box::new(tensors)));
+    }
+    let config = Config::load(path)?;
+    let tensors = Directory::open(path, &config)?;
+    Ok((config, Box::new(tensors)))
+}
+
+impl Config {
+    /// The shape of the model at `path`: a folder in the Hugging Face layout, with the end tokens
+    /// of its `generation_config.json`, or a GGUF file.
+    ///
+    /// # Errors
+    /// As [`Config::from_hf`] and [`Gguf::config`].
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        if path.is_file() {
+            return Gguf::open(path)?.config();
+        }
+        let mut config = Self::from_hf(path)?;
+        let generation = path.join("generation_config.json");
+        if generation.exists() {
+            add_ends(&mut config, &files::read_json(&generation)?);
+        }
+        Ok(config)
+    }
 }
 
 /// The weight files of a directory: the single one, or those that the index names.
-fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let index = directory.join(INDEX);
     if !index.exists() {
         return Ok(vec![directory.join(SINGLE)]);
@@ -187,6 +281,39 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
         }
     }
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+/// Opens a safetensors file and reads its header: the file, what it holds, and where the values
+/// start.
+pub(crate) fn open_header(path: &Path) -> Result<(File, Metadata, u64), Error> {
+    let io = |source| Error::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let damaged = |source| Error::Safetensors {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    if length < 8 {
+        return Err(damaged(SafeTensorError::HeaderTooSmall));
+    }
+    let mut size = [0; 8];
+    file.read_exact(&mut size).map_err(io)?;
+    let size = u64::from_le_bytes(size);
+    if size > HEADER || size > length - 8 {
+        return Err(damaged(SafeTensorError::InvalidHeaderLength));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(io)?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
+    let data = 8 + size;
+    if metadata.data_len() as u64 != length - data {
+        return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
+    }
+    Ok((file, metadata, data))
 }
 
 /// Where one stored tensor lies.
@@ -246,33 +373,11 @@ impl Directory {
         config: &Config,
         known: &BTreeMap<String, Vec<usize>>,
     ) -> Result<(), Error> {
-        let io = |source| Error::Io {
-            path: path.clone(),
-            source,
-        };
-        let mut file = File::open(&path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
+        let (file, metadata, data) = open_header(&path)?;
         let damaged = |source| Error::Safetensors {
             path: path.clone(),
             source,
         };
-        if length < 8 {
-            return Err(damaged(SafeTensorError::HeaderTooSmall));
-        }
-        let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(io)?;
-        let size = u64::from_le_bytes(size);
-        if size > HEADER || size > length - 8 {
-            return Err(damaged(SafeTensorError::InvalidHeaderLength));
-        }
-        let mut header = vec![0; size as usize];
-        file.read_exact(&mut header).map_err(io)?;
-        let metadata: Metadata = serde_json::from_slice(&header)
-            .map_err(|source| damaged(SafeTensorError::InvalidHeaderDeserialization(source)))?;
-        let data = 8 + size;
-        if metadata.data_len() as u64 != length - data {
-            return Err(damaged(SafeTensorError::MetadataIncompleteBuffer));
-        }
         let number = self.files.len();
         let sorted: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
         for (name, info) in sorted {
@@ -327,7 +432,8 @@ impl Tensors for Directory {
 }
 
 impl<A: Arithmetic> Base<A> {
-    /// Loads a model in the Hugging Face layout, storing its matrices as `format`:
+    /// Loads a model, storing its matrices as `format`: from a GGUF file (see [`Gguf`]), or from
+    /// a directory in the Hugging Face layout:
     /// `config.json` and either `model.safetensors` or the shards that
     /// `model.safetensors.index.json` names, in `F32`, `F16` or `BF16`.
     ///
@@ -338,13 +444,8 @@ impl<A: Arithmetic> Base<A> {
     /// When a file is missing or damaged, the architecture is not supported, or a tensor is
     /// missing, unknown, of another shape than the configuration says, or not finite; the error
     /// names the file, the tensor and both shapes.
-    pub fn load_as(directory: &Path, format: A::Format) -> Result<Self, Error> {
-        let mut config = Config::from_hf(directory)?;
-        let generation = directory.join("generation_config.json");
-        if generation.exists() {
-            add_ends(&mut config, &files::read_json(&generation)?);
-        }
-        let mut tensors = Directory::open(directory, &config)?;
+    pub fn load_as(path: &Path, format: A::Format) -> Result<Self, Error> {
+        let (config, mut tensors) = open(path)?;
         Self::read(config, format, &mut tensors)
     }
 
@@ -354,20 +455,8 @@ impl<A: Arithmetic> Base<A> {
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, directory: &Path, dtype: Dtype) -> Result<(), Error> {
-        files::create_directory(directory)?;
-        let config = self.config.to_hf(dtype.name());
-        let generation = serde_json::json!({
-            "bos_token_id": config["bos_token_id"],
-            "eos_token_id": config["eos_token_id"],
-        });
-        save(
-            &directory.join(SINGLE),
-            &self.layout(),
-            &self.params(),
-            dtype,
-        )?;
-        files::write_json(&directory.join("generation_config.json"), &generation)?;
-        files::write_json(&directory.join("config.json"), &config)
+        save_model(directory, &self.config, dtype, &mut Flat(&self.params()))?;
+        Ok(())
     }
 }
 
@@ -376,13 +465,13 @@ impl Base {
     ///
     /// # Errors
     /// As [`Base::load_as`].
-    pub fn load(directory: &Path) -> Result<Self, Error> {
-        Self::load_as(directory, ())
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::load_as(path, ())
     }
 }
 
 /// Instruction-tuned models name further end tokens beside the configuration.
-fn add_ends(config: &mut Config, generation: &Value) {
+pub(crate) fn add_ends(config: &mut Config, generation: &Value) {
     let eos = &generation["eos_token_id"];
     let list = eos
         .as_array()

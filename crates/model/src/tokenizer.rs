@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, TokenizerBuilder};
 
-use crate::{Config, Error, files};
+use crate::{Config, Error, Gguf, files};
+
+mod rendered;
+
+use rendered::Rendered;
 
 const FILE: &str = "tokenizer.json";
 
@@ -28,6 +32,8 @@ struct Shared {
     whole: tokenizers::Tokenizer,
     /// The same without the normalizer that puts a space before the text, where it has one.
     bare: Option<tokenizers::Tokenizer>,
+    /// The same for texts of chat templates, made when the first one comes.
+    rendered: OnceLock<Rendered>,
     /// Bytes of every token; `None` for special tokens and gaps.
     bytes: Vec<Option<Vec<u8>>>,
     special: HashMap<String, u32>,
@@ -42,7 +48,7 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` from a directory, or the file itself.
+    /// Loads `tokenizer.json` from a directory, the file itself, or the tokenizer in a GGUF file.
     ///
     /// # Errors
     /// When the file is missing, damaged, or decodes in a way that has no bytes per token.
@@ -52,6 +58,9 @@ impl Tokenizer {
         } else {
             path.to_path_buf()
         };
+        if Gguf::is(&path) {
+            return Gguf::open(&path)?.tokenizer();
+        }
         Self::parse(&files::read(&path)?, path)
     }
 
@@ -68,6 +77,10 @@ impl Tokenizer {
             path: path.clone(),
             source,
         })?;
+        Self::from_json(&json, path)
+    }
+
+    pub(crate) fn from_json(json: &Value, path: PathBuf) -> Result<Self, Error> {
         let open = |json: &Value| {
             let fail = |message: String| Error::Tokenizer {
                 path: path.clone(),
@@ -89,8 +102,8 @@ impl Tokenizer {
                 .map_err(|e| fail(format!("cannot encode every character: {e}")))?;
             Ok(tokenizer)
         };
-        let whole = open(&json)?;
-        let bare = without_prefix(&json).map(|json| open(&json)).transpose()?;
+        let whole = open(json)?;
+        let bare = without_prefix(json).map(|json| open(&json)).transpose()?;
 
         let decoder = Decoding::of(&json["decoder"]).ok_or_else(|| Error::Unsupported {
             path: path.clone(),
@@ -120,6 +133,7 @@ impl Tokenizer {
             shared: Arc::new(Shared {
                 whole,
                 bare,
+                rendered: OnceLock::new(),
                 bytes,
                 special,
                 strip,

@@ -14,6 +14,7 @@ use crate::arithmetic::Arithmetic;
 use crate::attention::{self, Sequence};
 use crate::base::{self, Base};
 use crate::block::{Rows, Segment};
+use crate::dropout::Masks;
 use crate::lora::Adapter;
 use crate::workspace::{Activations, Workspace};
 use crate::{Config, Error};
@@ -264,11 +265,20 @@ fn run<A: Arithmetic>(
         rows: 0..count,
         adapter,
     }];
+    // What is only evaluated is evaluated whole.
+    let masks = match (ws.dropout, &wanted) {
+        (Some(at), Wanted::Lora(adapter, _)) => {
+            let examples = members.iter().map(|member| member.rows.clone());
+            Masks::new(at, adapter.config.dropout, examples.collect())
+        }
+        _ => None,
+    };
     let rows = Rows {
         isa: ws.isa,
         threads: 1,
         count,
         segments: &segments,
+        masks: masks.as_ref(),
     };
     let keep = !matches!(wanted, Wanted::Nothing);
     forward(base, &rows, &members, &tokens, keep, ws);
@@ -520,7 +530,6 @@ fn backward<A: Arithmetic>(
         scratch,
         back,
         tiles,
-        inner,
         checkpointing,
         ..
     } = ws;
@@ -566,8 +575,8 @@ fn backward<A: Arithmetic>(
             layer,
             rows: count,
             members,
+            masks: rows.masks,
             wanted,
-            inner,
         };
         pass.block(&stream[layer], acts, scratch, back, tiles);
     }

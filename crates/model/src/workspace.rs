@@ -4,6 +4,7 @@ use openledger_kernels::{Buffer, Isa};
 
 use crate::Config;
 use crate::attention::Tiles;
+use crate::dropout::Dropout;
 use crate::lora::Group;
 
 /// Reusable buffers and the instruction set to compute with.
@@ -20,13 +21,14 @@ pub struct Workspace {
     /// Keep only the residual stream between blocks, and run each block's forward again before
     /// its backward (Chen et al. 2016): less memory for a third more work, the same bits.
     pub checkpointing: bool,
+    /// Where in a training run the next examples are. If given, the gradient functions of adapters
+    /// drop the share of inputs that the adapter's configuration says; all else never does.
+    pub dropout: Option<Dropout>,
     pub(crate) head: Head,
     pub(crate) back: Back,
     pub(crate) tiles: Tiles,
     /// Those of a step's threads.
     pub(crate) lane_tiles: Vec<Tiles>,
-    /// Gradient of `s A x`.
-    pub(crate) inner: Buffer,
     /// Workspaces of the other threads of a step.
     pub(crate) others: Vec<Self>,
 }
@@ -92,6 +94,22 @@ pub(crate) struct Scratch {
     pub(crate) norm: Buffer,
     /// Input of the down projection.
     pub(crate) gated: Buffer,
+    pub(crate) side: Side,
+}
+
+/// What adapters compute beside a linear.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Side {
+    /// Gradient of `A x`.
+    pub(crate) inner: Buffer,
+    /// Outputs before the magnitudes of `DoRA`.
+    pub(crate) outputs: Buffer,
+    /// Their gradient.
+    pub(crate) d_outputs: Buffer,
+    /// Inputs after dropout.
+    pub(crate) dropped: Buffer,
+    /// Their gradient.
+    pub(crate) d_dropped: Buffer,
 }
 
 impl Scratch {

@@ -55,6 +55,7 @@ fn ours(config: &Config) -> Adapter {
         alpha: 8.0,
         dropout: 0.0,
         targets: Target::ALL.to_vec(),
+        ..LoraConfig::default()
     };
     let mut adapter = Adapter::new(config, lora, 21).unwrap();
     for (i, x) in adapter.params_mut().iter_mut().enumerate() {
@@ -156,9 +157,18 @@ fn an_adapter_of_peft_computes_what_it_does_there() {
 }
 
 #[test]
+fn a_dora_adapter_of_peft_computes_what_it_does_there() {
+    let directory = fixtures().join("adapter-dora");
+    check_against_peft(&directory);
+    let adapter = Adapter::load_peft(&directory, &tinystories().config).unwrap();
+    assert!(adapter.config.dora && !adapter.config.rank_stabilized);
+}
+
+#[test]
 fn saving_and_loading_keeps_every_bit() {
-    let peft = Adapter::load_peft(&fixtures().join("adapter-peft"), &tinystories().config).unwrap();
-    for adapter in [common::adapter(&config(true), 3), peft] {
+    let peft = |name| Adapter::load_peft(&fixtures().join(name), &tinystories().config).unwrap();
+    let ours = common::adapter(&config(true), 3);
+    for adapter in [ours, peft("adapter-peft"), peft("adapter-dora")] {
         let directory = tempfile::tempdir().unwrap();
         adapter.save_peft(directory.path(), "base").unwrap();
         let base = if adapter.config.rank == 3 {
@@ -192,7 +202,6 @@ fn refused(field: &str, value: Value) -> String {
 #[test]
 fn what_is_not_plain_lora_is_refused() {
     for (field, value) in [
-        ("use_dora", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
         ("bias", json!("all")),
         ("rank_pattern", json!({"q_proj": 8})),
@@ -209,6 +218,11 @@ fn what_is_not_plain_lora_is_refused() {
             "{error}"
         );
     }
+    assert_eq!(
+        refused("use_dora", json!(true)),
+        "DIR/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.down_proj.\
+         lora_magnitude_vector` is missing; expected shape [48]"
+    );
     assert_eq!(
         refused("r", json!(4)),
         "DIR/adapter_model.safetensors: tensor `base_model.model.model.layers.0.mlp.down_proj.\

@@ -226,3 +226,40 @@ fn settings_and_logits_out_of_range_are_errors() {
             .contains("not finite")
     );
 }
+
+#[test]
+fn a_generation_config_says_how_tokens_are_drawn() {
+    let directory = tempfile::tempdir().unwrap();
+    let read = |json: &str| {
+        std::fs::write(directory.path().join("generation_config.json"), json).unwrap();
+        SamplingConfig::of_model(directory.path())
+    };
+    let plain = SamplingConfig {
+        temperature: 1.0,
+        ..SamplingConfig::default()
+    };
+    assert_eq!(SamplingConfig::of_model(directory.path()).unwrap(), plain);
+    assert_eq!(
+        read(r#"{"eos_token_id": 2, "top_p": null}"#).unwrap(),
+        plain
+    );
+    let drawn = SamplingConfig {
+        temperature: 0.5,
+        top_p: 0.75,
+        top_k: 20,
+        seed: 0,
+    };
+    assert_eq!(
+        read(r#"{"do_sample": true, "temperature": 0.5, "top_p": 0.75, "top_k": 20}"#).unwrap(),
+        drawn
+    );
+    let greedy = read(r#"{"do_sample": false}"#).unwrap();
+    assert_eq!(greedy.temperature, 0.0);
+    let error = read(r#"{"temperature": "hot"}"#).unwrap_err().to_string();
+    assert!(
+        error.ends_with("generation_config.json: field `temperature` is \"hot\", but this engine supports 0 to 2"),
+        "{error}"
+    );
+    let error = read(r#"{"top_p": 0}"#).unwrap_err().to_string();
+    assert_eq!(error, "top_p = 0 is out of range: above 0 and at most 1");
+}

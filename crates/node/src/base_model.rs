@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use openledger_model::template::Template;
-use openledger_model::{Base, Tokenizer, parameter_count};
+use openledger_model::template::ChatTemplate;
+use openledger_model::{Base, SamplingConfig, Tokenizer, parameter_count};
 use openledger_primitives::{B256, merkle};
 use rust_embed::RustEmbed;
 
@@ -24,16 +24,18 @@ pub(crate) struct BaseModel {
     pub(crate) name: String,
     pub(crate) base: Arc<Base>,
     pub(crate) tokenizer: Arc<Tokenizer>,
-    pub(crate) template: Template,
+    pub(crate) template: ChatTemplate,
+    /// How its tokens are drawn where a request does not say.
+    pub(crate) sampling: SamplingConfig,
     /// Content root of the weights files, in name order.
     pub(crate) weights_root: B256,
-    /// Content root of `tokenizer.json`.
+    /// Content root of `tokenizer.json`; of what a GGUF file's tokenizer is as such a file.
     pub(crate) tokenizer_root: B256,
     pub(crate) parameters: u64,
 }
 
 impl BaseModel {
-    /// Loads the folder `dir`, or the bundled model, which is first unpacked below `data_dir`.
+    /// Loads the folder or GGUF file `dir`, or the bundled model, which is first unpacked below `data_dir`.
     pub(crate) fn load(dir: Option<&Path>, data_dir: &Path) -> Result<Self> {
         let (name, dir) = match dir {
             Some(dir) => (folder_name(dir)?, dir.to_path_buf()),
@@ -42,19 +44,21 @@ impl BaseModel {
                 unpack_bundled_base(&data_dir.join("base"))?,
             ),
         };
-        let base = Base::load(&dir)?;
+        let mut base = Base::load(&dir)?;
         let tokenizer = Tokenizer::load(&dir)?;
-        let template = Template::load(&dir)?.unwrap_or_else(|| Template::for_tokenizer(&tokenizer));
+        tokenizer.check_model(&base.config)?;
+        let template = ChatTemplate::of_model(&dir, &tokenizer)?;
+        let ends = &mut base.config.eos;
+        ends.extend(template.end().filter(|end| !ends.contains(end)));
         let parameters = u64::try_from(parameter_count(&base.config)).unwrap_or(u64::MAX);
         Ok(Self {
             name,
             weights_root: weights_root(&dir)?,
-            tokenizer_root: merkle::chunk_root(&openledger_store::read(
-                &dir.join("tokenizer.json"),
-            )?),
+            tokenizer_root: merkle::chunk_root(&tokenizer_bytes(&dir, &tokenizer)?),
             base: Arc::new(base),
             tokenizer: Arc::new(tokenizer),
             template,
+            sampling: SamplingConfig::of_model(&dir)?,
             parameters,
         })
     }
@@ -87,10 +91,24 @@ fn folder_name(dir: &Path) -> Result<String> {
         path: dir.to_path_buf(),
         source,
     })?;
-    let name = full
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let name = hub_name(&full).or_else(|| {
+        let name = if full.is_file() {
+            full.file_stem()
+        } else {
+            full.file_name()
+        };
+        Some(name?.to_string_lossy().into_owned())
+    });
     name.ok_or_else(|| Error::invalid("--base", format!("{} is not a folder", dir.display())))
+}
+
+/// Name of the model whose snapshot in a hub's cache this is:
+/// `models--org--name/snapshots/commit`.
+fn hub_name(dir: &Path) -> Option<String> {
+    let snapshots = dir.parent()?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?;
+    let (_, name) = repository.strip_prefix("models--")?.split_once("--")?;
+    snapshots.ends_with("snapshots").then(|| name.to_owned())
 }
 
 /// Writes the bundled model's files into `dir`, those that are not there as they should be, and
@@ -112,9 +130,19 @@ pub fn unpack_bundled_base(dir: &Path) -> Result<PathBuf> {
     Ok(dir.to_path_buf())
 }
 
+fn tokenizer_bytes(dir: &Path, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+    if dir.is_file() {
+        return Ok(tokenizer.to_json().into_bytes());
+    }
+    Ok(openledger_store::read(&dir.join("tokenizer.json"))?)
+}
+
 /// Root over the content roots of the weights files, in name order: one file's own root when
-/// there is one, so that a single `model.safetensors` can be checked alone.
+/// there is one, so that a single `model.safetensors` or GGUF file can be checked alone.
 fn weights_root(dir: &Path) -> Result<B256> {
+    if dir.is_file() {
+        return Ok(merkle::chunk_root(&openledger_store::read(dir)?));
+    }
     let listing = fs::read_dir(dir).map_err(|source| Error::File {
         action: "list",
         path: dir.to_path_buf(),
@@ -136,4 +164,17 @@ fn weights_root(dir: &Path) -> Result<B256> {
         [one] => *one,
         many => merkle::Tree::from_data(many).root(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_has_the_name_of_its_model() {
+        let dir = Path::new("/c/hub/models--org--a-model/snapshots/0123abc");
+        assert_eq!(hub_name(dir).as_deref(), Some("a-model"));
+        assert_eq!(hub_name(Path::new("/models/a-model")), None);
+        assert_eq!(hub_name(Path::new("/c/models--org--a/other/x")), None);
+    }
 }

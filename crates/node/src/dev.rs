@@ -143,7 +143,8 @@ impl Node {
                     datanet,
                     preset: "standard".into(),
                     name: format!("{}-{datanet}", self.datanet_slug(datanet)?),
-                    settings: serde_json::Value::Null,
+                    // The adapter is attributed in exact arithmetic whatever found it.
+                    settings: serde_json::json!({"arithmetic": "fast"}),
                 })?;
                 doc.run = Some(id.clone());
                 self.save(key, doc)?;

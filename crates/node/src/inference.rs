@@ -191,7 +191,7 @@ impl Node {
                 name: request.model.clone(),
             })?;
         let payer = self.payer(&request.payment).await?;
-        let prompt_text = self.render(&request.prompt);
+        let prompt_text = self.render(&request.prompt)?;
         let question = match &request.prompt {
             Prompt::Chat(messages) => messages
                 .last()
@@ -282,13 +282,22 @@ impl Node {
         })
     }
 
-    fn render(&self, prompt: &Prompt) -> String {
+    fn render(&self, prompt: &Prompt) -> Result<String> {
         match prompt {
-            Prompt::Text(text) => text.clone(),
-            Prompt::Tokens(tokens) => self.base().tokenizer.decode(tokens),
+            Prompt::Text(text) => Ok(text.clone()),
+            Prompt::Tokens(tokens) => Ok(self.base().tokenizer.decode(tokens)),
             Prompt::Chat(messages) => {
-                let turns = messages.iter().map(|m| (m.role, m.content.as_str()));
-                self.base().template.conversation(turns)
+                let turns: Vec<_> = messages
+                    .iter()
+                    .map(|m| (m.role, m.content.as_str()))
+                    .collect();
+                let text = self.base().template.text(&turns);
+                text.map_err(|error| match error {
+                    openledger_model::Error::ChatTemplate { message, .. } => {
+                        Error::invalid("messages", format!("the model's chat template {message}"))
+                    }
+                    other => other.into(),
+                })
             }
         }
     }

@@ -11,6 +11,7 @@ use openledger_finetune::{
     Control, Dataset, Ending, Estimate, Lineage, Method, Mode, Preset, Recipe, Row, StepMetrics,
     estimate, train,
 };
+use openledger_model::Base;
 use openledger_primitives::{RECORD_VERSION, Record as _, Wei, merkle, records};
 
 use crate::curve::{Journal, point};
@@ -137,7 +138,7 @@ impl Node {
         }
         let probe = RunDoc::probe(datanet.id, version, preset, settings);
         let (dataset, recipe) = self.materials(&probe)?;
-        let needs = estimate(&self.base().base, &dataset, &recipe)?.memory_bytes;
+        let needs = needs(&self.base().base, &dataset, &recipe)?.memory_bytes;
         if let Some(free) = free_memory().filter(|free| needs > *free) {
             let (needs, free) = (needs.div_ceil(1_000_000), free / 1_000_000);
             return Err(Error::Conflict(format!(
@@ -251,7 +252,7 @@ impl Node {
     fn tune(&self, run: &mut RunDoc) -> Result<()> {
         let base = self.base().clone();
         let (dataset, recipe) = self.materials(run)?;
-        let estimate = estimate(&base.base, &dataset, &recipe)?;
+        let estimate = needs(&base.base, &dataset, &recipe)?;
         run.status = RunStatus::Running;
         run.steps = estimate.steps;
         run.message = estimate.words();
@@ -588,7 +589,7 @@ impl Node {
                 seconds,
                 memory_bytes,
                 ..
-            } = estimate(&self.base().base, &dataset, &recipe)?;
+            } = needs(&self.base().base, &dataset, &recipe)?;
             let (name, about) = (name.to_owned(), about.to_owned());
             Ok(PresetView {
                 name,
@@ -601,6 +602,14 @@ impl Node {
         })
         .collect()
     }
+}
+
+/// What a run takes, asked of the base in the form that it computes with.
+fn needs(base: &Base, dataset: &Dataset, recipe: &Recipe) -> Result<Estimate> {
+    Ok(match recipe.arithmetic {
+        Mode::Exact => estimate(base, dataset, recipe)?,
+        Mode::Fast => estimate(&base.to_fast(recipe.format()), dataset, recipe)?,
+    })
 }
 
 impl RunDoc {

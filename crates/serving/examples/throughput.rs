@@ -36,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             alpha: 32.0,
             dropout: 0.0,
             targets: Target::ALL.to_vec(),
+            ..LoraConfig::default()
         };
         let path = scratch.join(index.to_string());
         Adapter::new(&base.config, lora, index as u64)?.save_peft(&path, "base")?;

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use openledger_model::template::{Role, Template};
+use openledger_model::template::{ChatTemplate, Role};
 use openledger_model::{Base, Config, Lane, Tokenizer, Workspace, step};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{self, Receiver};
@@ -106,7 +106,7 @@ impl Shared {
 pub struct Engine {
     base: Arc<Base>,
     tokenizer: Tokenizer,
-    template: Template,
+    template: ChatTemplate,
     config: EngineConfig,
     adapters: Arc<Adapters>,
     shared: Arc<Shared>,
@@ -127,7 +127,7 @@ impl Engine {
     pub fn start(
         base: Arc<Base>,
         tokenizer: Tokenizer,
-        template: Template,
+        template: impl Into<ChatTemplate>,
         config: EngineConfig,
     ) -> Result<Self, Error> {
         tokenizer.check_model(&base.config)?;
@@ -164,7 +164,7 @@ impl Engine {
             adapters: Arc::new(Adapters::new(base.config.clone(), config.adapter_bytes)),
             base,
             tokenizer,
-            template,
+            template: template.into(),
             config,
             shared,
             thread: Some(thread),
@@ -187,7 +187,7 @@ impl Engine {
     }
 
     /// The template of conversations.
-    pub fn template(&self) -> &Template {
+    pub fn template(&self) -> &ChatTemplate {
         &self.template
     }
 
@@ -200,19 +200,34 @@ impl Engine {
     }
 
     /// The prompt's tokens as they would be served.
-    pub fn tokenize(&self, prompt: &Prompt) -> Vec<u32> {
-        let text = match prompt {
-            Prompt::Tokens(tokens) => return tokens.clone(),
-            Prompt::Text(text) => text.clone(),
-            Prompt::Chat(turns) => self.template.conversation(
-                turns
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a conversation that the model's chat template refuses.
+    pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, Error> {
+        let config = &self.base.config;
+        match prompt {
+            Prompt::Tokens(tokens) => Ok(tokens.clone()),
+            Prompt::Text(text) => {
+                let mut tokens: Vec<u32> = config.bos.into_iter().collect();
+                tokens.extend(self.tokenizer.encode(text));
+                Ok(tokens)
+            }
+            Prompt::Chat(turns) => {
+                let turns: Vec<(Role, &str)> = turns
                     .iter()
-                    .map(|(role, content): &(Role, String)| (*role, content.as_str())),
-            ),
-        };
-        let mut tokens: Vec<u32> = self.base.config.bos.into_iter().collect();
-        tokens.extend(self.tokenizer.encode(&text));
-        tokens
+                    .map(|(role, content)| (*role, content.as_str()))
+                    .collect();
+                let tokens = self.template.prompt(&self.tokenizer, config, &turns);
+                tokens.map_err(|error| match error {
+                    openledger_model::Error::ChatTemplate { message, .. } => {
+                        let given = format!("{} turns", turns.len());
+                        let expected = format!("the model's chat template {message}");
+                        Error::parameter("messages", given, expected)
+                    }
+                    other => other.into(),
+                })
+            }
+        }
     }
 
     /// Prompt tokens and most answer tokens of `request`, checked: what its highest fee is
@@ -236,7 +251,7 @@ impl Engine {
             let expected = format!("at most {MAX_TOP_LOGPROBS}");
             return Err(Error::parameter("top_logprobs", count, expected));
         }
-        let prompt = self.tokenize(&request.prompt);
+        let prompt = self.tokenize(&request.prompt)?;
         if prompt.is_empty() {
             return Err(Error::parameter("prompt", "\"\"", "must have a token"));
         }
@@ -281,7 +296,7 @@ impl Engine {
         // Per answer: the prompt, each token, the end, and a failure.
         let (events, receiver) = mpsc::channel(answers * (max_tokens + 3));
         let lead = match &request.prompt {
-            Prompt::Chat(_) => self.template.lead.clone(),
+            Prompt::Chat(_) => self.template.lead().to_owned(),
             Prompt::Text(_) | Prompt::Tokens(_) => String::new(),
         };
         let prompt = Arc::new(prompt);

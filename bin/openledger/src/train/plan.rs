@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use indicatif::{HumanBytes, HumanCount};
 use openledger_finetune::data::{self, Columns};
-use openledger_finetune::{Dataset, Preset, Recipe, Row, estimate};
-use openledger_model::template::Template;
-use openledger_model::{Base, Tokenizer, parameter_count};
+use openledger_finetune::{Dataset, Preset, Recipe, Row, estimate_from};
+use openledger_model::template::ChatTemplate;
+use openledger_model::{Config, Tokenizer, parameter_count};
 use serde::Serialize;
 
 use super::settings;
 use crate::cli::TrainArgs;
+use crate::model;
 
 /// Everything that a run takes.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Folder of the base model.
+    /// Folder or file of the base model.
     pub(super) base: PathBuf,
     pub(super) dataset: Dataset,
     pub(super) recipe: Recipe,
@@ -49,11 +50,13 @@ pub(super) struct Plan {
 
 /// Reads base, rows and recipe, and estimates the run.
 pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
-    let folder = base_folder(args.base.as_deref())?;
-    let base = Base::load(&folder)
+    let found = model::find(args.base.as_deref(), model::Parts::All)?;
+    let folder = found.folder;
+    let config = Config::load(&folder)
         .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let tokenizer = Tokenizer::load(&folder)?;
-    let template = Template::load(&folder)?.unwrap_or_else(|| Template::for_tokenizer(&tokenizer));
+    tokenizer.check_model(&config)?;
+    let template = ChatTemplate::of_model(&folder, &tokenizer)?;
 
     let given = args.data.as_deref().context("--data is missing")?;
     let rows = rows(given, &args.text)?;
@@ -64,20 +67,18 @@ pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
     // The rows are cut and split as the settings say, then a preset is sized to them.
     let settings = settings::parse(&args.settings())?;
     let recipe = recipe.with(&settings)?;
-    let dataset = Dataset::from_rows(&rows, &tokenizer, &base.config, recipe.context, &template)?
+    let dataset = Dataset::from_rows(&rows, &tokenizer, &config, recipe.context, &template)?
         .split(recipe.eval_fraction, recipe.eval_seed)?;
     let recipe = match (&args.recipe, Preset::parse(&args.preset)) {
         (Some(_), _) => recipe,
-        (None, Some(preset)) => Recipe::preset(preset, &base.config, &dataset).with(&settings)?,
+        (None, Some(preset)) => Recipe::preset(preset, &config, &dataset).with(&settings)?,
         (None, None) => bail!("{:?} is not quick, standard or thorough", args.preset),
     };
-    let needs = estimate(&base, &dataset, &recipe)?;
+    let needs = estimate_from(&folder, &dataset, &recipe)
+        .with_context(|| format!("cannot use {} as a base model", folder.display()))?;
     let plan = Plan {
-        base: match &args.base {
-            Some(_) => name(&folder),
-            None => openledger_node::BUNDLED_BASE.to_owned(),
-        },
-        base_parameters: parameter_count(&base.config) as u64,
+        base: found.name,
+        base_parameters: parameter_count(&config) as u64,
         context: dataset.context(),
         data: name(given),
         rows: dataset.examples().len(),
@@ -97,18 +98,6 @@ pub(super) fn prepare(args: &TrainArgs) -> Result<Prepared> {
         recipe,
         plan,
     })
-}
-
-/// The folder of the base model: the one given, or the bundled one.
-fn base_folder(given: Option<&str>) -> Result<PathBuf> {
-    match given {
-        None | Some(openledger_node::BUNDLED_BASE) => {
-            let data = crate::dev::data_dir(None)?;
-            Ok(openledger_node::unpack_bundled_base(&data.join("base"))?)
-        }
-        Some(path) if Path::new(path).is_dir() => Ok(PathBuf::from(path)),
-        Some(path) => bail!("--base {path}: there is no such folder"),
-    }
 }
 
 /// The rows of a file, or of every file of a folder in the order of their names.

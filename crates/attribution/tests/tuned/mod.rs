@@ -47,6 +47,7 @@ impl Tuned {
             alpha: 8.0,
             dropout: 0.0,
             targets: Target::ALL.to_vec(),
+            ..LoraConfig::default()
         };
         let mut adapter = Adapter::new(&base.config, lora, 1).expect("a valid adapter");
         let facts = (0..12u32).map(|n| ([20 + 3 * n, 21 + 3 * n], [100 + 4 * n, 102 + 4 * n]));

@@ -108,7 +108,7 @@ fn gradients<A: Arithmetic>(
     let (rows, tokens) = examples(&base.config, settings)?;
     let recipe = recipe(mode, rows.len());
     let operations = training_operations(&base.config, &recipe, settings)?;
-    let adapter = Adapter::new(&base.config, recipe.lora.config()?, 1)?;
+    let adapter = Adapter::new(&base.config, recipe.adapter(&base.config)?, 1)?;
     let mut batch = BatchGradients::new(base, adapter, &recipe)?;
     Ok(Box::new(move || {
         let rows: Vec<&Example> = rows.iter().collect();
@@ -128,7 +128,7 @@ fn each(settings: &Settings<'_>) -> Fallible<Work> {
     let (rows, tokens) = examples(&base.config, settings)?;
     let recipe = recipe(Mode::Fast, rows.len());
     let operations = training_operations(&base.config, &recipe, settings)?;
-    let adapter = Adapter::new(&base.config, recipe.lora.config()?, 1)?;
+    let adapter = Adapter::new(&base.config, recipe.adapter(&base.config)?, 1)?;
     let mut gradients = vec![vec![0.0; adapter.params().len()]; rows.len()];
     let share = rows.len().div_ceil(rayon::current_num_threads());
     let mut spaces = vec![Workspace::new(); rows.len().div_ceil(share)];

@@ -1,10 +1,14 @@
 //! Backward of fast attention: for each block of query rows and each block of positions that it
 //! sees, the probabilities again, and five products (Dao 2023, algorithm 2, with query rows
 //! outside).
+//!
+//! The gradients of keys and values are sums over query rows, so they are summed transposed, an
+//! element of the head in each row: then the probabilities are the right operand, whose pairs
+//! lie as they are computed, and only the queries and `d_out` have to be transposed, once a block.
 
 use std::cell::RefCell;
 
-use super::tile::{Form, Product, Rows, narrow_columns, narrow_row, pack};
+use super::tile::{Form, Product, Rows, TALL, Unturn, narrow_columns, narrow_row, pack};
 use super::{
     BLOCK, Block, MAX_HEAD, PROBABILITY_STRIDE, QUERY_STRIDE, ROWS, cap_slopes, exp2,
     exponent_factor,
@@ -74,14 +78,15 @@ pub(super) struct Scratch {
     key_rows: Lines<u32>,
     /// Rows of `d_out`, as a left operand.
     d_left: Lines<u32>,
-    /// Queries and `d_out` by pairs of query rows.
-    query_pairs: Lines<u32>,
-    d_out_pairs: Lines<u32>,
+    /// Transposes of queries and `d_out`, left operands.
+    queries_turned: Lines<u32>,
+    d_out_turned: Lines<u32>,
     /// Probabilities and their gradient by pairs of query rows.
     p_pairs: Lines<u32>,
     d_pairs: Lines<u32>,
     /// The gradient of the scores.
     d_scores: Buffer,
+    /// Transposed gradients.
     d_keys: Buffer,
     d_values: Buffer,
 }
@@ -128,6 +133,9 @@ impl Isa {
 
         let (pairs, width) = (hd.div_ceil(2), hd.next_multiple_of(PANEL));
         let padded = rows.next_multiple_of(BLOCK);
+        // Rows of the transposes: what the tallest tile and the transposition back touch. They
+        // lie apart so that they do not all fall into the same sets of the cache.
+        let (tall, across) = (hd.next_multiple_of(16 * TALL), padded + 16);
         let super::FlashScratch {
             left,
             probabilities,
@@ -141,22 +149,23 @@ impl Isa {
         let sums = sums.first(ROWS * width);
         let d_scores = own.d_scores.first(ROWS * BLOCK);
         let d_left = own.d_left.first(ROWS * QUERY_STRIDE);
-        let query_pairs = own.query_pairs.first(ROWS / 2 * width);
-        let d_out_pairs = own.d_out_pairs.first(ROWS / 2 * width);
+        let queries_turned = own.queries_turned.first(tall * PROBABILITY_STRIDE);
+        let d_out_turned = own.d_out_turned.first(tall * PROBABILITY_STRIDE);
         let p_pairs = own.p_pairs.first(ROWS / 2 * BLOCK);
         let d_pairs = own.d_pairs.first(ROWS / 2 * BLOCK);
-        let d_keys = own.d_keys.first(padded * width);
-        let d_values = own.d_values.first(padded * width);
+        let d_keys = own.d_keys.first(tall * across);
+        let d_values = own.d_values.first(tall * across);
         let keys = own.keys.first(padded * pairs);
         let values = own.values.first(padded * pairs);
         let key_rows = own.key_rows.first(padded / 2 * width);
-        d_keys.fill(0.0);
-        d_values.fill(0.0);
+        d_keys[..hd * across].fill(0.0);
+        d_values[..hd * across].fill(0.0);
         let key = Rows::of(&job.qkv[job.at.key..], job.stride, hd);
         let value = Rows::of(&job.qkv[job.at.value..], job.stride, hd);
         pack(self, Form::Panels(0), key, rows, keys);
         pack(self, Form::Panels(0), value, rows, values);
         pack(self, Form::Interleaved(width), key, rows, key_rows);
+        key_rows[rows.div_ceil(2) * width..].fill(0);
 
         let all = rows * job.heads;
         for start in (0..all).step_by(ROWS) {
@@ -172,8 +181,14 @@ impl Isa {
             let (out, d_out) = (of(job.out, job.out_stride), of(job.d_out, job.out_stride));
             pack(self, Form::Rows(QUERY_STRIDE), queries, count, left);
             pack(self, Form::Rows(QUERY_STRIDE), d_out, count, d_left);
-            pack(self, Form::Interleaved(width), queries, count, query_pairs);
-            pack(self, Form::Interleaved(width), d_out, count, d_out_pairs);
+            let turned = Form::Turned(PROBABILITY_STRIDE);
+            pack(self, turned, queries, count, queries_turned);
+            pack(self, turned, d_out, count, d_out_turned);
+            // Steps of the depth are whole: zeros times what an earlier block left.
+            let deep = count.next_multiple_of(PANEL) / 2;
+            for pairs in [&mut *p_pairs, &mut *d_pairs] {
+                pairs[count.div_ceil(2) * BLOCK..deep * BLOCK].fill(0);
+            }
             let means: [f32; ROWS] = std::array::from_fn(|r| {
                 if r < count {
                     self.dot(out.get(r), d_out.get(r))
@@ -191,7 +206,7 @@ impl Isa {
             };
             for (base, seen) in block.positions() {
                 let across_heads =
-                    |left: &[u32], right: &[u32], sums: &mut [f32]| Product::<QUERY_STRIDE, 1> {
+                    |left: &[u32], right: &[u32], sums: &mut [f32]| Product::<QUERY_STRIDE> {
                         left: left.as_ptr(),
                         right: right[base * pairs..].as_ptr(),
                         right_row: PANEL,
@@ -217,36 +232,36 @@ impl Isa {
                 };
                 // SAFETY: the task holds slices.
                 unsafe { run(self, &softmax) };
-                let d_queries = Product::<PROBABILITY_STRIDE, 1> {
+                let d_queries = Product::<PROBABILITY_STRIDE> {
                     left: probabilities.as_ptr(),
                     right: key_rows[base / 2 * width..].as_ptr(),
                     right_row: width,
                     right_panel: PANEL,
                     sums: sums.as_mut_ptr(),
                     across: width,
-                    pairs: seen.div_ceil(2),
+                    pairs: seen.next_multiple_of(PANEL) / 2,
                     rows: count,
                     columns: width,
                     fresh: false,
                 };
                 let across_rows =
-                    |left: &[u32], right: &[u32], sums: &mut [f32]| Product::<1, BLOCK> {
+                    |left: &[u32], right: &[u32], sums: &mut [f32]| Product::<PROBABILITY_STRIDE> {
                         left: left.as_ptr(),
                         right: right.as_ptr(),
-                        right_row: width,
+                        right_row: BLOCK,
                         right_panel: PANEL,
-                        sums: sums[base * width..].as_mut_ptr(),
-                        across: width,
-                        pairs: count.div_ceil(2),
-                        rows: seen,
-                        columns: width,
+                        sums: sums[base..].as_mut_ptr(),
+                        across,
+                        pairs: deep,
+                        rows: hd,
+                        columns: seen.next_multiple_of(PANEL),
                         fresh: false,
                     };
                 // SAFETY: as above.
                 unsafe {
                     d_queries.run(self);
-                    across_rows(p_pairs, d_out_pairs, d_values).run(self);
-                    across_rows(d_pairs, query_pairs, d_keys).run(self);
+                    across_rows(d_out_turned, p_pairs, d_values).run(self);
+                    across_rows(queries_turned, d_pairs, d_keys).run(self);
                 }
             }
             for r in 0..count {
@@ -260,13 +275,22 @@ impl Isa {
                 }
             }
         }
-        for row in 0..rows {
-            let to = &mut gradient.d_qkv[row * gradient.stride..];
-            let d_keys = &d_keys[row * width..];
-            for (to, sum) in to[gradient.at.key..][..hd].iter_mut().zip(d_keys) {
-                *to = sum * job.scores.scale;
-            }
-            to[gradient.at.value..][..hd].copy_from_slice(&d_values[row * width..][..hd]);
+        let at = gradient.at;
+        for (from, column, scale) in [
+            (&*d_keys, at.key, job.scores.scale),
+            (&*d_values, at.value, 1.0),
+        ] {
+            let rows = Unturn {
+                from,
+                across,
+                rows,
+                head_dim: hd,
+                stride: gradient.stride,
+                scale,
+                to: gradient.d_qkv[column..].as_mut_ptr(),
+            };
+            // SAFETY: the gradient's reach was asserted.
+            unsafe { rows.run(self) };
         }
     }
 }
@@ -302,8 +326,10 @@ impl Task for SoftmaxBackward<'_> {
             let (mut from, mut to) = (0, 0);
             if r < count {
                 (from, to) = self.block.columns(r, self.base);
+                // Whole vectors that cover what is seen; the others become zeros below.
+                let (low, high) = (from / 16 * 16, to.next_multiple_of(16));
                 let (log_sum, mean) = (self.log_sums[r], self.means[r]);
-                let (p, d) = (&mut p[from..to], &mut d[from..to]);
+                let (p, d) = (&mut p[low..high], &mut d[low..high]);
                 probabilities_and_gradient(p, d, self.block.rule, log_sum, mean);
             }
             for row in [&mut *p, &mut *d] {

@@ -1,7 +1,8 @@
 //! The products inside fast attention, and the packing of their operands: pairs of bf16 on both
 //! sides, sums in `f32`.
 
-use crate::isa::Isa;
+use super::MAX_HEAD;
+use crate::isa::{Isa, Kind};
 use crate::pairs::{PANEL, Pairs, Task, run};
 
 /// Rows of the tallest tile; left operands and results have room for a multiple of it.
@@ -9,10 +10,10 @@ pub(super) const TALL: usize = 12;
 
 /// A product `sums (+)= left right` over `pairs` pairs of the depth.
 ///
-/// Pair `p` of row `i` of the left operand is at `i * ROW + p * STEP`, constants so that a tile's
+/// Pair `p` of row `i` of the left operand is at `i * ROW + p`, a constant so that a tile's
 /// addresses need few registers; pair `p` of column `j` of the right one at
 /// `p * right_row + (j / 32) * right_panel + j % 32`.
-pub(super) struct Product<const ROW: usize, const STEP: usize> {
+pub(super) struct Product<const ROW: usize> {
     pub left: *const u32,
     pub right: *const u32,
     pub right_row: usize,
@@ -28,17 +29,35 @@ pub(super) struct Product<const ROW: usize, const STEP: usize> {
     pub fresh: bool,
 }
 
-impl<const ROW: usize, const STEP: usize> Product<ROW, STEP> {
+impl<const ROW: usize> Product<ROW> {
     /// # Safety
     /// The operands hold all pairs, the left one and the sums for the rows rounded up to a
     /// multiple of [`TALL`].
     pub(super) unsafe fn run(&self, isa: Isa) {
-        // SAFETY: the caller's promise.
-        unsafe { run(isa, self) };
+        // SAFETY: the caller's promise; an `Isa` of a kind exists only after detection.
+        unsafe {
+            match isa.0 {
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Kind::Amx => crate::amx::run(&crate::amx::Product {
+                    rows: self.rows,
+                    pairs: self.pairs,
+                    columns: self.columns,
+                    left: self.left,
+                    left_row: ROW,
+                    right: self.right,
+                    right_row: self.right_row,
+                    right_panel: self.right_panel,
+                    sums: self.sums,
+                    across: self.across,
+                    fresh: self.fresh,
+                }),
+                _ => run(isa, self),
+            }
+        }
     }
 }
 
-impl<const ROW: usize, const STEP: usize> Task for Product<ROW, STEP> {
+impl<const ROW: usize> Task for Product<ROW> {
     #[inline(always)]
     unsafe fn run<V: Pairs>(&self) {
         // Two vectors by as many rows as the registers hold.
@@ -48,11 +67,11 @@ impl<const ROW: usize, const STEP: usize> Task for Product<ROW, STEP> {
                 // SAFETY: tiles lie inside the rounded rows and the columns.
                 unsafe {
                     match self.rows - i {
-                        1 | 2 => tile::<V, 2, 2, ROW, STEP>(self, i, j),
+                        1 | 2 => tile::<V, 2, 2, ROW>(self, i, j),
                         left if left <= 4 || V::TALL == 4 => {
-                            tile::<V, 4, 2, ROW, STEP>(self, i, j);
+                            tile::<V, 4, 2, ROW>(self, i, j);
                         }
-                        _ => tile::<V, TALL, 2, ROW, STEP>(self, i, j),
+                        _ => tile::<V, TALL, 2, ROW>(self, i, j),
                     }
                 }
             }
@@ -65,8 +84,8 @@ impl<const ROW: usize, const STEP: usize> Task for Product<ROW, STEP> {
 /// # Safety
 /// As [`Product::run`], for rows `i .. i + MR` and columns `j .. j + NV * V::LANES`.
 #[inline(always)]
-unsafe fn tile<V: Pairs, const MR: usize, const NV: usize, const ROW: usize, const STEP: usize>(
-    product: &Product<ROW, STEP>,
+unsafe fn tile<V: Pairs, const MR: usize, const NV: usize, const ROW: usize>(
+    product: &Product<ROW>,
     i: usize,
     j: usize,
 ) {
@@ -87,7 +106,7 @@ unsafe fn tile<V: Pairs, const MR: usize, const NV: usize, const ROW: usize, con
             }
         }
         for p in 0..product.pairs {
-            let (left, right) = (left.add(p * STEP), right.add(p * product.right_row));
+            let (left, right) = (left.add(p), right.add(p * product.right_row));
             // No closure here: one that returns vectors is not inlined across target features.
             let mut columns = [V::right(right); NV];
             for (v, x) in columns.iter_mut().enumerate() {
@@ -144,6 +163,9 @@ impl<'a> Rows<'a> {
 pub(super) enum Form {
     /// A left operand with the depth along the head: rows this many pairs apart.
     Rows(usize),
+    /// A left operand with the depth along the rows: an element of the head each this many pairs
+    /// apart, padded with zeros to whole steps of 32 rows.
+    Turned(usize),
     /// A right operand with the depth along the head: panels of 32 rows, the first of them row
     /// `.0` of its panels.
     Panels(usize),
@@ -153,12 +175,16 @@ pub(super) enum Form {
 }
 
 /// Packs `count` rows into `to`, padded with zeros along the head to a multiple of 32 (of 16 pairs)
-/// except in panels.
+/// except in panels and where the head is turned.
 pub(super) fn pack(isa: Isa, form: Form, rows: Rows<'_>, count: usize, to: &mut [u32]) {
     let pairs = rows.head_dim.next_multiple_of(PANEL) / 2;
     let needed = match form {
         _ if count == 0 => return,
         Form::Rows(across) => (count - 1) * across + pairs,
+        Form::Turned(across) => {
+            assert!(count.next_multiple_of(PANEL) / 2 <= across, "rows overlap");
+            (rows.head_dim - 1) * across + count.next_multiple_of(PANEL) / 2
+        }
         Form::Panels(first) => (first + count).div_ceil(PANEL) * rows.head_dim.div_ceil(2) * PANEL,
         Form::Interleaved(across) => (count - 1) / 2 * across + 2 * pairs,
     };
@@ -184,39 +210,145 @@ impl Task for Pack<'_> {
     #[inline(always)]
     unsafe fn run<V: Pairs>(&self) {
         let rows = self.rows;
-        match self.form {
-            Form::Rows(across) => {
-                for r in 0..self.count {
-                    // SAFETY: `V` is enabled, [`pack`] asserted the room.
-                    unsafe { narrow_row::<V>(rows.get(r), self.to.add(r * across)) };
+        // SAFETY: `V` is enabled, [`pack`] asserted the room.
+        unsafe {
+            match self.form {
+                Form::Rows(across) => {
+                    for r in 0..self.count {
+                        narrow_row::<V>(rows.get(r), self.to.add(r * across));
+                    }
                 }
-            }
-            Form::Panels(first) => {
-                let pairs = rows.head_dim.div_ceil(2);
-                let mut packed = [0; super::MAX_HEAD / 2];
-                for r in 0..self.count {
-                    let at = (first + r) / PANEL * pairs * PANEL + (first + r) % PANEL;
-                    // SAFETY: as above, and the row fits into `packed`.
-                    unsafe {
-                        narrow_row::<V>(rows.get(r), packed.as_mut_ptr());
-                        let to = self.to.add(at);
-                        for p in 0..pairs {
-                            *to.add(p * PANEL) = packed[p];
-                        }
+                Form::Turned(across) => self.turned::<V>(across),
+                Form::Panels(first) => self.panels::<V>(first),
+                Form::Interleaved(across) => {
+                    for r in (0..self.count).step_by(2) {
+                        self.interleave::<V>(r, self.to.add(r / 2 * across));
                     }
                 }
             }
-            Form::Interleaved(across) => {
-                let zeros = [0.0; super::MAX_HEAD];
-                for r in (0..self.count).step_by(2) {
-                    let last = r + 1 == self.count;
-                    let next = if last {
-                        &zeros[..rows.head_dim]
-                    } else {
-                        rows.get(r + 1)
-                    };
-                    // SAFETY: as above.
-                    unsafe { narrow_columns::<V>(rows.get(r), next, self.to.add(r / 2 * across)) };
+        }
+    }
+}
+
+impl Pack<'_> {
+    /// Rows `r` and `r + 1`, or zeros where there is none, as pairs.
+    ///
+    /// # Safety
+    /// `V` is enabled; `to` has room for the head, padded.
+    #[inline(always)]
+    unsafe fn interleave<V: Pairs>(&self, r: usize, to: *mut u32) {
+        let zeros = [0.0; MAX_HEAD];
+        let at = |r: usize| {
+            if r < self.count {
+                self.rows.get(r)
+            } else {
+                &zeros[..self.rows.head_dim]
+            }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { narrow_columns::<V>(at(r), at(r + 1), to) };
+    }
+
+    /// # Safety
+    /// `V` is enabled; `to` has the room.
+    #[inline(always)]
+    unsafe fn turned<V: Pairs>(&self, across: usize) {
+        let mut pairs = [0_u32; 16 * MAX_HEAD];
+        for first in (0..self.count).step_by(PANEL) {
+            // SAFETY: a row of `pairs` holds the widest head; squares of 16 elements and 16 pairs
+            // of rows are written as far as the head goes.
+            unsafe {
+                for (p, row) in pairs.chunks_exact_mut(MAX_HEAD).enumerate() {
+                    self.interleave::<V>(first + 2 * p, row.as_mut_ptr());
+                }
+                for i in (0..self.rows.head_dim).step_by(16) {
+                    let to = self.to.add(i * across + first / 2);
+                    let rows = 16.min(self.rows.head_dim - i);
+                    V::flip(pairs.as_ptr().add(i), MAX_HEAD, to, across, rows);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `V` is enabled; `to` has the room.
+    #[inline(always)]
+    unsafe fn panels<V: Pairs>(&self, first: usize) {
+        const PAIRS: usize = MAX_HEAD / 2;
+        let pairs = self.rows.head_dim.div_ceil(2);
+        let mut packed = [0_u32; 16 * PAIRS];
+        let mut r = 0;
+        while r < self.count {
+            let (panel, lane) = ((first + r) / PANEL, (first + r) % PANEL);
+            // Sixteen rows that fill half a panel are transposed, others are scattered.
+            let whole = lane % 16 == 0 && self.count - r >= 16;
+            let rows = if whole { 16 } else { 1 };
+            // SAFETY: a row of `packed` holds the widest head, the panel has `pairs` rows.
+            unsafe {
+                for (i, row) in packed.chunks_exact_mut(PAIRS).take(rows).enumerate() {
+                    narrow_row::<V>(self.rows.get(r + i), row.as_mut_ptr());
+                }
+                let to = self.to.add(panel * pairs * PANEL + lane);
+                if whole {
+                    for p in (0..pairs).step_by(16) {
+                        let deep = 16.min(pairs - p);
+                        let from = packed.as_ptr().add(p);
+                        V::flip(from, PAIRS, to.add(p * PANEL), PANEL, deep);
+                    }
+                } else {
+                    for p in 0..pairs {
+                        *to.add(p * PANEL) = packed[p];
+                    }
+                }
+            }
+            r += rows;
+        }
+    }
+}
+
+/// Rows of the head from columns: `to[i] = scale * from[.., i]`.
+pub(super) struct Unturn<'a> {
+    /// An element of the head in each row, rows `across` floats apart.
+    pub from: &'a [f32],
+    pub across: usize,
+    /// Rows to write, `stride` floats apart.
+    pub rows: usize,
+    pub head_dim: usize,
+    pub stride: usize,
+    pub scale: f32,
+    pub to: *mut f32,
+}
+
+impl Unturn<'_> {
+    /// # Safety
+    /// `to` has the rows.
+    pub(super) unsafe fn run(&self, isa: Isa) {
+        let needed =
+            (self.head_dim.next_multiple_of(16) - 1) * self.across + self.rows.next_multiple_of(16);
+        assert!(self.from.len() >= needed, "{needed} floats needed");
+        // SAFETY: the caller's promise.
+        unsafe { run(isa, self) };
+    }
+}
+
+impl Task for Unturn<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Pairs>(&self) {
+        let mut square = [[0.0_f32; 16]; 16];
+        for r in (0..self.rows).step_by(16) {
+            for i in (0..self.head_dim).step_by(16) {
+                let from = &self.from[i * self.across + r..];
+                // SAFETY: words are moved, whatever they mean; the size was asserted.
+                unsafe {
+                    let to = square.as_mut_ptr().cast();
+                    V::flip(from.as_ptr().cast(), self.across, to, 16, 16);
+                }
+                let width = 16.min(self.head_dim - i);
+                for (row, values) in square.iter().take(self.rows - r).enumerate() {
+                    for (l, x) in values.iter().take(width).enumerate() {
+                        // SAFETY: the caller of `run` promises the rows.
+                        unsafe { *self.to.add((r + row) * self.stride + i + l) = x * self.scale };
+                    }
                 }
             }
         }

@@ -20,7 +20,7 @@ const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 
 /// The factor on attention scores that Gemma's `query_pre_attn_scalar` stands for.
-pub(super) fn attention_scale(scalar: u64) -> f32 {
+pub(crate) fn attention_scale(scalar: u64) -> f32 {
     (1.0 / (scalar as f64).sqrt()) as f32
 }
 
@@ -146,7 +146,7 @@ impl Config {
         Self::from_json(&json, path)
     }
 
-    fn from_json(json: &Value, path: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn from_json(json: &Value, path: PathBuf) -> Result<Self, Error> {
         let file = File { json, path };
         let architecture = file.architecture()?;
         let d = architecture.defaults();

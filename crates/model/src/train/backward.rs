@@ -8,8 +8,9 @@ use super::{Gradients, Member, Wanted, rotate};
 use crate::arithmetic::Arithmetic;
 use crate::attention::{self, Sequence};
 use crate::base::{Base, BlockAt, Norm};
+use crate::dropout::Masks;
 use crate::lora::Group;
-use crate::workspace::{Activations, Back, Scratch};
+use crate::workspace::{Activations, Back, Scratch, Side};
 
 /// The backward of one block.
 pub(super) struct Pass<'p, 'm, 'w, 'a, 'b, A: Arithmetic> {
@@ -18,8 +19,8 @@ pub(super) struct Pass<'p, 'm, 'w, 'a, 'b, A: Arithmetic> {
     pub(super) layer: usize,
     pub(super) rows: usize,
     pub(super) members: &'p [Member<'m>],
+    pub(super) masks: Option<&'p Masks>,
     pub(super) wanted: &'p mut Wanted<'w, 'a, 'b>,
-    pub(super) inner: &'p mut Buffer,
 }
 
 /// A linear in a backward pass.
@@ -51,7 +52,11 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
         let (c, block) = (&base.config, base.block(self.layer));
         let at = BlockAt::new(c, self.layer);
         scratch.resize(c, self.rows);
-        let Scratch { norm: x, gated: g } = scratch;
+        let Scratch {
+            norm: x,
+            gated: g,
+            side,
+        } = scratch;
         let Back {
             stream,
             norm,
@@ -75,7 +80,7 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
             inner: &acts.inner[Group::Down as usize],
             dy: self.branch(post, saved, stream, branch),
         };
-        self.linear(&down, Some(gated));
+        self.linear(&down, Some(gated), side);
         isa.gate_backward(activation, gated, &acts.gate_up, c.mlp, gate_up);
         isa.rms_norm(&acts.middle, &block.norm2.factors, eps, x, inverse);
         let up = Linear {
@@ -86,7 +91,7 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
             inner: &acts.inner[Group::Gated as usize],
             dy: gate_up,
         };
-        self.linear(&up, Some(norm));
+        self.linear(&up, Some(norm), side);
         let (x2, s2) = (&acts.middle, &acts.inverse2);
         self.norm(at.norm2, &block.norm2, norm, x2, s2, stream);
 
@@ -100,7 +105,7 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
             inner: &acts.inner[Group::Output as usize],
             dy: self.branch(post, saved, stream, branch),
         };
-        self.linear(&o, Some(attended));
+        self.linear(&o, Some(attended), side);
         self.attention(acts, attended, qkv, tiles);
         if let Some(norms) = &block.head_norms {
             self.head_norms(&at, norms, acts, qkv);
@@ -121,7 +126,8 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
             inner: &acts.inner[Group::Attention as usize],
             dy: qkv,
         };
-        self.linear(&attention, if last { None } else { Some(&mut *norm) });
+        let dx = if last { None } else { Some(&mut *norm) };
+        self.linear(&attention, dx, side);
         if !last {
             self.norm(at.norm1, &block.norm1, norm, input, &acts.inverse1, stream);
         }
@@ -179,16 +185,19 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
 
     /// Backward of a linear `[n, k]`: `dx = dy W` plus the adapters' part, and the gradients that
     /// are wanted.
-    fn linear(&mut self, linear: &Linear<'_, A::Matrix>, mut dx: Option<&mut Buffer>) {
+    fn linear(&mut self, linear: &Linear<'_, A::Matrix>, dx: Option<&mut Buffer>, side: &mut Side) {
         let (isa, rows) = (self.isa, self.rows);
         let (n, k) = A::shape(linear.matrix);
         let (dy, x) = (&linear.dy[..rows * n], &linear.x[..rows * k]);
-        if let Some(dx) = dx.as_deref_mut() {
+        let back = |dy: &[f32], dx: &mut Buffer| {
             A::project_back(isa, rows, dy, n, linear.matrix, dx, k, Store::Overwrite);
-        }
+        };
         match self.wanted {
             Wanted::Nothing => {}
             Wanted::Full(grads) => {
+                if let Some(dx) = dx {
+                    back(dy, dx);
+                }
                 let (dy, x) = (Lhs::transposed(dy, n), Rhs::rows(x, k));
                 let grads = &mut grads[linear.at..linear.at + n * k];
                 A::product(isa, n, k, rows, dy, x, grads, k, Store::Accumulate);
@@ -196,10 +205,59 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
             Wanted::Lora(adapter, grads) => {
                 let at = (self.layer, linear.group);
                 let width = adapter.inner_width(linear.group);
-                let d_inner = self.inner.first(rows * width);
-                let dx = dx.map(|dx| &mut **dx);
-                adapter.backward::<A>(isa, at, rows, (dy, n), dx, d_inner);
-                let one = |rows: &Range<usize>, grads: &mut [f32]| {
+                let Side {
+                    inner,
+                    outputs,
+                    d_outputs,
+                    dropped,
+                    d_dropped,
+                } = side;
+                let gains = adapter.gains(self.base);
+                let dy = match gains {
+                    None => dy,
+                    Some(gains) => {
+                        // The outputs are not kept: the residual stream and the rotation took them.
+                        let outputs = outputs.first(rows * n);
+                        let matrix = linear.matrix;
+                        A::project(isa, rows, x, k, matrix, 0..n, outputs, n, Store::Overwrite);
+                        adapter.expand::<A>(isa, at, rows, linear.inner, (&mut *outputs, n));
+                        each(grads, self.members, rows, |rows, grads| {
+                            let part = rows.start * n..rows.end * n;
+                            let (dy, outputs) = (&dy[part.clone()], &outputs[part]);
+                            adapter.magnitude_gradients(isa, at, gains, dy, outputs, grads);
+                        });
+                        let d_outputs = d_outputs.first(rows * n);
+                        let factors = gains.factors(at.0, at.1);
+                        isa.multiply_rows(dy, factors, d_outputs, Store::Overwrite);
+                        d_outputs
+                    }
+                };
+                let d_inner = inner.first(rows * width);
+                adapter.expand_back::<A>(isa, at, rows, (dy, n), d_inner);
+                if let Some(dx) = dx {
+                    back(dy, dx);
+                    match self.masks {
+                        None => {
+                            let add = Store::Accumulate;
+                            adapter.shrink_back::<A>(isa, at, rows, d_inner, dx, add);
+                        }
+                        Some(masks) if width > 0 => {
+                            let (d, over) = (d_dropped.first(rows * k), Store::Overwrite);
+                            adapter.shrink_back::<A>(isa, at, rows, d_inner, d, over);
+                            masks.back(at, k, d, dx);
+                        }
+                        Some(_) => {}
+                    }
+                }
+                let x = match self.masks {
+                    None => x,
+                    Some(masks) => {
+                        let dropped = dropped.first(rows * k);
+                        masks.apply(at, k, x, dropped);
+                        dropped
+                    }
+                };
+                each(grads, self.members, rows, |rows, grads| {
                     adapter.gradients::<A>(
                         isa,
                         at,
@@ -210,15 +268,7 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
                         &d_inner[rows.start * width..],
                         grads,
                     );
-                };
-                match grads {
-                    Gradients::Sum(sum) => one(&(0..rows), sum),
-                    Gradients::Each(each) => {
-                        for (member, grads) in self.members.iter().zip(each.iter_mut()) {
-                            one(&member.rows, grads);
-                        }
-                    }
-                }
+                });
             }
         }
     }
@@ -264,6 +314,23 @@ impl<A: Arithmetic> Pass<'_, '_, '_, '_, '_, A> {
             let d_qkv = &mut d_qkv[start..end];
             A::attend_back(sequence, attended, log_sums, d_attended, d_qkv, tiles);
             rotate(base, isa, self.layer, d_qkv, rows.len(), true);
+        }
+    }
+}
+
+/// Calls `one` with all rows and the sum, or with each example's rows and gradient.
+fn each(
+    grads: &mut Gradients<'_, '_>,
+    members: &[Member<'_>],
+    rows: usize,
+    mut one: impl FnMut(Range<usize>, &mut [f32]),
+) {
+    match grads {
+        Gradients::Sum(sum) => one(0..rows, sum),
+        Gradients::Each(each) => {
+            for (member, grads) in members.iter().zip(each.iter_mut()) {
+                one(member.rows.clone(), grads);
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ pub fn adapter(config: &Config, rank: usize) -> Adapter {
         alpha: 7.0,
         dropout: 0.0,
         targets: Target::ALL.to_vec(),
+        ..LoraConfig::default()
     };
     let mut adapter = Adapter::new(config, lora, 11).unwrap();
     for (i, x) in adapter.params_mut().iter_mut().enumerate() {

@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
+use openledger_model::SamplingConfig;
 use openledger_primitives::records::Voucher;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -229,7 +230,7 @@ async fn answer(
     let request = CompletionRequest {
         payment: payment(headers)?,
         idempotency: idempotency(headers)?,
-        sampling: sampling(&common, logprobs, echo)?,
+        sampling: sampling(&common, &node.base().sampling, logprobs, echo)?,
         model: common.model,
         prompt,
     };
@@ -321,7 +322,13 @@ fn idempotency(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
-fn sampling(common: &Common, logprobs: Option<u32>, echo: bool) -> Result<Sampling, ApiError> {
+/// The settings of a request, over the model's own `defaults`.
+fn sampling(
+    common: &Common,
+    defaults: &SamplingConfig,
+    logprobs: Option<u32>,
+    echo: bool,
+) -> Result<Sampling, ApiError> {
     let within = |name: &str, value: Option<f32>, default: f32, low: f32, high: f32| match value {
         None => Ok(default),
         Some(value) if (low..=high).contains(&value) => Ok(value),
@@ -352,9 +359,15 @@ fn sampling(common: &Common, logprobs: Option<u32>, echo: bool) -> Result<Sampli
         max_tokens,
         min_tokens: common.min_tokens.unwrap_or(0),
         ignore_eos: common.ignore_eos,
-        temperature: within("temperature", common.temperature, 1.0, 0.0, 2.0)?,
-        top_p: within("top_p", common.top_p, 1.0, 0.0, 1.0)?,
-        top_k: common.top_k.unwrap_or(0),
+        temperature: within(
+            "temperature",
+            common.temperature,
+            defaults.temperature,
+            0.0,
+            2.0,
+        )?,
+        top_p: within("top_p", common.top_p, defaults.top_p, 0.0, 1.0)?,
+        top_k: common.top_k.unwrap_or(defaults.top_k as u32),
         seed: common.seed,
         stop,
         logit_bias: logit_bias(common)?,

@@ -56,6 +56,7 @@ pub(crate) fn write_adapter(directory: &Path, seed: u64, rank: usize) -> PathBuf
         alpha: 2.0 * rank as f32,
         dropout: 0.0,
         targets: Target::ALL.to_vec(),
+        ..LoraConfig::default()
     };
     let mut adapter = Adapter::new(&config(), lora, seed).unwrap();
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
