@@ -11,22 +11,29 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use openledger_finetune::answers::{Nearest, Scores, greedy};
+use openledger_finetune::data::{self, Columns};
 use openledger_finetune::{
-    Control, Dataset, Length, Mode, PretrainRecipe, Recipe, Row, StepMetrics, train,
+    Content, Control, Dataset, Length, Mode, PretrainRecipe, Recipe, Row, StepMetrics, train,
 };
 use openledger_model::template::Template;
 use openledger_model::{Adapter, Base, Tokenizer};
 
+/// The question of a row. Most tasks do not say which program they are about, as the page they
+/// stand on does.
+const QUESTION: &str = "{command}: {task}";
+
+/// The answer of a row.
+const ANSWER: &str = "code";
+
 /// Longest answer, tokens; the longest held-out command is shorter.
-const ANSWER: usize = 96;
+const LONGEST: usize = 96;
 
 /// Held-out questions whose answers are printed.
 const SHOWN: usize = 20;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// One row of the corpus.
-#[derive(serde::Deserialize)]
+/// One row of the corpus: [`QUESTION`] and the command.
 struct Pair {
     task: String,
     code: String,
@@ -46,7 +53,7 @@ fn answers(
             base.config.bos.into_iter().chain(prompt).collect()
         })
         .collect();
-    let answers = greedy(base, adapter, &prompts, ANSWER)?;
+    let answers = greedy(base, adapter, &prompts, LONGEST)?;
     Ok(answers
         .iter()
         .map(|tokens| tokenizer.decode(tokens).trim().to_owned())
@@ -64,10 +71,17 @@ fn main() -> Result<(), Failure> {
     let source = pretraining.sources.iter().find(|s| s.name == "tldr");
     let source = source.ok_or("the recipe has no source called tldr")?;
     let (mut known, mut held) = (Vec::new(), Vec::new());
-    let text = std::fs::read_to_string(Path::new(corpora).join(&source.file))?;
-    for (index, line) in text.lines().enumerate() {
-        let pair: Pair = serde_json::from_str(line)?;
-        if pretraining.holds_out(source, index) {
+    let columns = Columns::parse(&[QUESTION.to_owned(), ANSWER.to_owned()])?;
+    let file = Path::new(corpora).join(&source.file);
+    for row in data::read(&file, &columns, usize::MAX)?.strict()? {
+        let Content::Answer { prompt, answer } = row.content else {
+            return Err("the corpus holds questions and answers".into());
+        };
+        let pair = Pair {
+            task: prompt,
+            code: answer,
+        };
+        if pretraining.holds_out(source, row.id as usize) {
             held.push(pair);
         } else {
             known.push(pair);

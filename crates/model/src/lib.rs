@@ -26,6 +26,7 @@
 
 pub mod arithmetic;
 mod attention;
+mod awake;
 mod base;
 mod block;
 mod cache;

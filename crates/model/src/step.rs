@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::arithmetic::{Arithmetic, Exact};
 use crate::attention::{Sequence, Tiles};
+use crate::awake::awake;
 use crate::block::{self, Rows, Segment};
 use crate::train::check_tokens;
 use crate::workspace::{Activations, Workspace};
@@ -56,7 +57,10 @@ pub fn step<A: Arithmetic>(
     let threads = rayon::current_num_threads();
     let parts = (rows / ROWS_PER_THREAD).min(threads).min(lanes.len());
     if parts <= 1 || base.bytes() > CACHED {
-        return Ok(run(base, lanes, threads, ws));
+        if threads == 1 {
+            return Ok(run(base, lanes, threads, ws));
+        }
+        return Ok(awake(|| run(base, lanes, threads, ws)));
     }
     let isa = ws.isa;
     ws.others.resize_with(parts, || Workspace::with_isa(isa));
