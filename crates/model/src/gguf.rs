@@ -132,6 +132,12 @@ impl Gguf {
         Ok((entry, kind))
     }
 
+    /// The tensors in formats that are not read.
+    pub(crate) fn unread(&self) -> Vec<Error> {
+        let names = self.header.tensors.keys();
+        names.filter_map(|name| self.entry(name).err()).collect()
+    }
+
     /// Reads a tensor of as many numbers as `out` holds.
     fn read(&self, name: &str, out: &mut [f32]) -> Result<(), Error> {
         let (entry, kind) = self.entry(name)?;

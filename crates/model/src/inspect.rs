@@ -1,7 +1,7 @@
 //! What a model's files say, read from descriptions and headers alone: shape, stored tensors,
 //! memory once loaded, and everything that keeps it from being loaded, not only the first thing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use openledger_kernels::{Format, PANEL};
@@ -78,6 +78,9 @@ pub fn inspect(directory: &Path) -> Inspection {
             }
         }
     }
+    // Shape, tokenizer and template of a GGUF file come from the same fields.
+    let mut said = BTreeSet::new();
+    problems.retain(|problem| said.insert(problem.to_string()));
     found.problems = problems;
     found
 }
@@ -89,11 +92,15 @@ fn gguf_file(path: &Path, found: &mut Inspection) -> (Option<Config>, Vec<Error>
         Err(error) => return (None, vec![error]),
     };
     found.stored = Some(file.stored());
+    let mut problems = file.unread();
     match file.config() {
-        Err(error) => (None, vec![error]),
+        Err(error) => {
+            problems.push(error);
+            (None, problems)
+        }
         Ok(config) => {
-            let problem = file.model(&config).err();
-            (Some(config), problem.into_iter().collect())
+            problems.extend(file.model(&config).err());
+            (Some(config), problems)
         }
     }
 }

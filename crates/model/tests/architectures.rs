@@ -2,9 +2,12 @@
 //! model of it (`tests/peers/golden_architectures.py`).
 #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use common::{logits, repository};
 use openledger_model::{
     Adapter, Arithmetic, Base, Example, Fast, Format, Isa, KvCache, Lane, Target, Workspace,
     full_gradients, full_gradients_pack, lora_gradients, loss, step,
@@ -66,9 +69,7 @@ impl Reference {
 }
 
 fn directory(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fixtures/model/architectures")
-        .join(name)
+    repository("fixtures/model/architectures").join(name)
 }
 
 fn reference(name: &str) -> Reference {
@@ -86,18 +87,6 @@ fn fast(name: &str) -> Base<Fast> {
 
 fn adapter<A: Arithmetic>(name: &str, base: &Base<A>) -> Adapter {
     Adapter::load_peft(&directory(name).join("adapter"), &base.config).unwrap()
-}
-
-fn logits<A: Arithmetic>(base: &Base<A>, adapter: Option<&Adapter>, tokens: &[u32]) -> Vec<f32> {
-    let mut cache = KvCache::new(&base.config, tokens.len());
-    let lane = Lane {
-        tokens,
-        cache: &mut cache,
-        adapter,
-        all_logits: true,
-    };
-    let mut out = step(base, &mut [lane], &mut Workspace::new()).unwrap();
-    out.remove(0).logits
 }
 
 #[track_caller]

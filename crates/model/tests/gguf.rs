@@ -6,33 +6,15 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
+use common::{logits, repository};
 use openledger_model::export::Source;
 use openledger_model::{
-    Adapter, Arithmetic, Base, Config, Encoding, Fast, Format, Gguf, KvCache, Lane, RopeScaling,
-    Tokenizer, Workspace, step,
+    Adapter, Base, Config, Encoding, Fast, Format, Gguf, RopeScaling, Tokenizer,
 };
 use proptest::prelude::*;
 
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .join(path)
-}
-
 fn architecture(name: &str) -> PathBuf {
     repository("fixtures/model/architectures").join(name)
-}
-
-fn logits<A: Arithmetic>(base: &Base<A>, adapter: Option<&Adapter>, tokens: &[u32]) -> Vec<f32> {
-    let mut cache = KvCache::new(&base.config, tokens.len());
-    let lane = Lane {
-        tokens,
-        cache: &mut cache,
-        adapter,
-        all_logits: true,
-    };
-    let mut out = step(base, &mut [lane], &mut Workspace::new()).unwrap();
-    out.remove(0).logits
 }
 
 fn tokens(config: &Config) -> Vec<u32> {

@@ -6,7 +6,9 @@ mod common;
 
 use std::path::PathBuf;
 
+use common::repository;
 use openledger_model::inspect::{cache_bytes_per_token, inspect, loaded_bytes};
+use openledger_model::template::Role;
 use openledger_model::{
     Arithmetic, Base, Error, Fast, Format, KvCache, Lane, Tokenizer, Workspace, step,
 };
@@ -16,9 +18,7 @@ const NAMES: [&str; 8] = [
 ];
 
 fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../fixtures/model/architectures")
-        .join(name)
+    repository("fixtures/model/architectures").join(name)
 }
 
 fn cache_bytes<A: Arithmetic>(base: &Base<A>, tokens: usize) -> usize {
@@ -96,4 +96,60 @@ fn a_description_without_weights_is_no_problem() {
         "{:?}",
         found.problems
     );
+}
+
+#[test]
+fn a_gguf_file_is_inspected_like_a_folder() {
+    let path = repository("fixtures/model/gguf/formats.gguf");
+    let found = inspect(&path);
+    assert!(found.problems.is_empty(), "{:?}", found.problems);
+    let base = Base::load(&path).unwrap();
+    let stored = found.stored.unwrap();
+    // The divisors of rotary frequencies are a tensor there, and part of the shape here.
+    let divisors = base.config.head_dim as u64 / 2;
+    assert_eq!((stored.files, stored.tensors), (1, base.layout().len() + 1));
+    assert_eq!(
+        stored.values.keys().collect::<Vec<_>>(),
+        ["BF16", "F16", "F32", "Q4_K", "Q6_K", "Q8_0"]
+    );
+    let values: u64 = stored.values.values().sum();
+    assert_eq!(values, base.params().len() as u64 + divisors);
+    assert!(stored.bytes < std::fs::metadata(&path).unwrap().len());
+    assert_eq!(found.config, Some(base.config));
+    assert_eq!(found.tokens, Some(Tokenizer::load(&path).unwrap().len()));
+    // The file's own template writes the first turn and nothing else.
+    let template = found.template.unwrap();
+    let turns = [(Role::User, "low lower"), (Role::Assistant, "no")];
+    assert_eq!(template.text(&turns).unwrap(), "low lower");
+}
+
+#[test]
+fn all_that_is_wrong_with_a_gguf_file_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.gguf");
+    let whole = std::fs::read(repository("fixtures/model/gguf/formats.gguf")).unwrap();
+    std::fs::write(&path, &whole[..100]).unwrap();
+    let found = inspect(&path);
+    assert!(!found.problems.is_empty());
+    assert_eq!((found.config, found.stored), (None, None));
+
+    // Another tokenizer than those that are read, and a tensor in a format that is not.
+    let mut bytes = whole.clone();
+    let find = |needle: &[u8]| {
+        let mut windows = whole.windows(needle.len());
+        windows.position(|window| window == needle).unwrap()
+    };
+    let (pre, tensor) = (b"tokenizer.ggml.pre", b"blk.0.ffn_down.weight");
+    bytes[find(pre) + pre.len() + 4 + 8] = b'x';
+    bytes[find(tensor) + tensor.len() + 4 + 2 * 8] = 13;
+    std::fs::write(&path, &bytes).unwrap();
+    let found = inspect(&path);
+    let said: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "each once: {said:?}");
+    assert!(said.iter().any(|line| line.contains("Q5_K")), "{said:?}");
+    assert!(
+        said.iter().any(|line| line.contains("tokenizer.ggml.pre")),
+        "{said:?}"
+    );
+    assert_eq!(found.stored.unwrap().tensors, 12);
 }

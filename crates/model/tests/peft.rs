@@ -6,10 +6,11 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::config;
+use common::{config, logits, repository};
+use openledger_model::export::Source;
 use openledger_model::{
-    Adapter, Base, Config, Example, KvCache, Lane, LoraConfig, Target, Workspace, lora_gradients,
-    step,
+    Adapter, Base, Config, Dtype, Encoding, Example, KvCache, Lane, LoraConfig, Target, Workspace,
+    lora_gradients, step,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,18 +35,21 @@ struct Gradient {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/model")
+    repository("fixtures/model")
 }
 
-fn tinystories() -> Base {
-    let directory =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models/tinystories-656k");
+fn tinystories_path() -> PathBuf {
+    let directory = repository("../shared/models/tinystories-656k");
     assert!(
         directory.is_dir(),
         "the model tinystories-656k is not at {}",
         directory.display()
     );
-    Base::load(&directory).unwrap()
+    directory
+}
+
+fn tinystories() -> Base {
+    Base::load(&tinystories_path()).unwrap()
 }
 
 /// An adapter on all linears, the same on every machine.
@@ -81,14 +85,7 @@ fn check_against_peft(directory: &Path) {
     let adapter = Adapter::load_peft(directory, &base.config).unwrap();
     assert!(golden.largest_change > 0.5, "the adapter must matter");
     let mut ws = Workspace::new();
-    let mut cache = KvCache::new(&base.config, 64);
-    let lane = Lane {
-        tokens: &golden.tokens,
-        cache: &mut cache,
-        adapter: Some(&adapter),
-        all_logits: true,
-    };
-    let logits = step(&base, &mut [lane], &mut ws).unwrap().remove(0).logits;
+    let logits = logits(&base, Some(&adapter), &golden.tokens);
     let scale = golden
         .logits
         .iter()
@@ -162,6 +159,50 @@ fn a_dora_adapter_of_peft_computes_what_it_does_there() {
     check_against_peft(&directory);
     let adapter = Adapter::load_peft(&directory, &tinystories().config).unwrap();
     assert!(adapter.config.dora && !adapter.config.rank_stabilized);
+}
+
+#[test]
+fn a_dora_adapter_is_exported_as_the_model_that_it_makes() {
+    let directory = fixtures().join("adapter-dora");
+    let source = Source::open(&tinystories_path()).unwrap();
+    let adapter = Adapter::load_peft(&directory, source.config()).unwrap();
+    let tokens: Vec<u32> = (1..40).map(|n| n * n % 1000).collect();
+    let base = tinystories();
+    let (bare, adapted) = (
+        logits(&base, None, &tokens),
+        logits(&base, Some(&adapter), &tokens),
+    );
+    let scale = adapted.iter().fold(0.0_f32, |m, x| m.max(x.abs()));
+    let apart = |one: &[f32], other: &[f32]| {
+        let pairs = one.iter().zip(other);
+        pairs.fold(0.0_f32, |m, (a, b)| m.max((a - b).abs())) / scale
+    };
+    assert!(apart(&bare, &adapted) > 0.05, "the adapter must matter");
+
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().join("merged");
+    source
+        .save_folder(Some(&adapter), Dtype::F32, &folder)
+        .unwrap();
+    let merged = logits(&Base::load(&folder).unwrap(), None, &tokens);
+    assert!(apart(&merged, &adapted) < 1e-5);
+
+    // Without the tokenizer, whose merges GGUF cannot express.
+    std::fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    let path = out.path().join("merged.gguf");
+    Source::open(&folder)
+        .unwrap()
+        .save_gguf(None, Encoding::F32, "test", &path)
+        .unwrap();
+    let read = logits(&Base::load(&path).unwrap(), None, &tokens);
+    assert_eq!(read, merged, "both files hold the same weights");
+
+    let error = adapter
+        .save_gguf(&out.path().join("adapter.gguf"), "test", Encoding::F32)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("export the merged model"), "{error}");
+    assert!(!out.path().join("adapter.gguf").exists());
 }
 
 #[test]

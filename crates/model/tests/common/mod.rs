@@ -2,7 +2,35 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
 
-use openledger_model::{Adapter, Base, Config, Example, LoraConfig, Target};
+use std::path::{Path, PathBuf};
+
+use openledger_model::{
+    Adapter, Arithmetic, Base, Config, Example, KvCache, Lane, LoraConfig, Target, Workspace, step,
+};
+
+/// A path below the root of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
+/// Logits of every position, `[tokens, vocab]`.
+pub fn logits<A: Arithmetic>(
+    base: &Base<A>,
+    adapter: Option<&Adapter>,
+    tokens: &[u32],
+) -> Vec<f32> {
+    let mut cache = KvCache::new(&base.config, tokens.len());
+    let lane = Lane {
+        tokens,
+        cache: &mut cache,
+        adapter,
+        all_logits: true,
+    };
+    let mut out = step(base, &mut [lane], &mut Workspace::new()).unwrap();
+    out.remove(0).logits
+}
 
 pub fn config(tied: bool) -> Config {
     Config {
