@@ -14,6 +14,7 @@ mod bench;
 mod cli_docs;
 mod crash;
 mod environment;
+mod fuzz;
 mod network;
 mod process;
 mod test;
@@ -40,6 +41,9 @@ usage: cargo xtask <verb>
                         race the model engine against torch, PEFT and llama.cpp; write
                         bench/results/engine* and the table in README.md; --only measures
                         one PART (training, serving, memory, modes, growth) again
+  fuzz [TARGET]... [--seconds N]
+                        random bytes against the parsers of foreign bytes, each TARGET for
+                        N seconds (default 60, all targets)
   cli-docs              rewrite docs/cli.md from the program's own help texts
 ";
 
@@ -67,6 +71,7 @@ fn dispatch(mut args: Vec<String>) -> Result<()> {
             tidy::run(&repo)
         }
         "bench" => bench::run(&repo, &args),
+        "fuzz" => fuzz::run(&repo, &args),
         "cli-docs" => {
             reject_arguments(&args)?;
             cli_docs::write(&repo)

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::environment::{Repo, npm_packages, peers_venv};
 use crate::process::{command, execute, exists};
-use crate::{cli_docs, crash, tidy};
+use crate::{cli_docs, crash, fuzz, tidy};
 
 /// What the command line asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ struct Step {
 }
 
 /// In order: the quick ones first, so that a slip costs seconds.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step {
         name: "tidy",
         about: "house rules",
@@ -93,6 +93,11 @@ const STEPS: [Step; 12] = [
         name: "rust",
         about: "unit, property and differential tests",
         action: rust,
+    },
+    Step {
+        name: "fuzz",
+        about: "the seeds of every fuzz target",
+        action: |repo, _| fuzz::seeds(repo),
     },
     Step {
         name: "doctests",
