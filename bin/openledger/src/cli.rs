@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Recompute the network's money from the chain alone.
     #[command(subcommand)]
     Settlement(SettlementCommand),
+    /// Take blocks out of a chain, and execute them again without it.
+    #[command(subcommand)]
+    Chain(ChainCommand),
 }
 
 impl Default for Command {
@@ -289,6 +292,63 @@ pub(crate) struct AuditArgs {
     /// Print the ledger as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChainCommand {
+    /// Write a block with its witness: every trie node, code and header that executing it reads.
+    Witness(WitnessArgs),
+    /// Execute one block again from its witness alone and print the hash that comes out. Nothing in
+    /// the file has to be believed: each part is known by its hash, and a wrong or missing part
+    /// makes another hash or an error.
+    Replay(ReplayArgs),
+    /// Write blocks for another execution client, such as op-reth.
+    Export(ExportBlocksArgs),
+}
+
+/// Flags of `openledger chain witness`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WitnessArgs {
+    /// The block.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) block: u64,
+    /// JSON-RPC of the chain.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
+    pub(crate) rpc: String,
+    /// Where to write; default: stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Flags of `openledger chain replay`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// What `openledger chain witness` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witness: PathBuf,
+    /// Print the outcome as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Flags of `openledger chain export`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExportBlocksArgs {
+    /// One `engine_newPayloadV4` request a line, in order: what an op-reth takes block for block.
+    #[arg(long, required = true)]
+    pub(crate) engine_payloads: bool,
+    /// The first block.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) from: u64,
+    /// The last block; default: the chain's.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) to: Option<u64>,
+    /// JSON-RPC of the chain.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
+    pub(crate) rpc: String,
+    /// Where to write; default: stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// Logs go to stderr, warnings and worse unless `RUST_LOG` says otherwise.

@@ -9,6 +9,7 @@
 )]
 
 mod audit;
+mod chain;
 mod cli;
 mod dev;
 mod model;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         Command::Model(command) => model::run(command),
         Command::Attribution(command) => audit::attribution(command),
         Command::Settlement(command) => audit::settlement(command),
+        Command::Chain(command) => chain::run(command),
     };
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -86,6 +86,13 @@ impl Drop for Bars {
     }
 }
 
+/// A bar over `count` blocks.
+pub(crate) fn blocks(count: u64) -> ProgressBar {
+    let bar = new_bar("blocks");
+    bar.set_length(count);
+    bar
+}
+
 fn new_bar(name: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
     let style =

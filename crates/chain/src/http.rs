@@ -10,6 +10,7 @@ use alloy_rpc_types_eth::{BlockNumberOrTag, BlockOverrides, Filter, Log, Transac
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use openledger_primitives::Wei;
+use serde_json::Value;
 
 use crate::Error;
 use crate::error::revert_reason;
@@ -35,6 +36,16 @@ impl HttpNode {
         Ok(Self {
             provider: RootProvider::new_http(parsed),
         })
+    }
+
+    /// Any method, with positional parameters; its answer as it came.
+    ///
+    /// # Errors
+    /// [`Error::Node`] when the node does not answer, [`Error::Refused`] with its reason when it
+    /// will not.
+    pub async fn request(&self, method: &'static str, params: Value) -> Result<Value, Error> {
+        let answer = self.provider.raw_request(method.into(), params);
+        answer.await.map_err(failure(method))
     }
 }
 

@@ -22,6 +22,7 @@ pub mod api;
 mod attributor;
 mod audit;
 mod base_model;
+pub mod blocks;
 mod cache;
 mod clock;
 mod contracts;

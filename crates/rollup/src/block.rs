@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use alloy_consensus::{
-    Header, Sealed,
+    Header, Sealable, Sealed,
     transaction::{Recovered, SignerRecoverable},
 };
 use alloy_eips::{Decodable2718, Encodable2718, Typed2718};
@@ -125,6 +125,77 @@ impl Block {
             .sum();
         let list = |payload: usize| alloy_rlp::length_of_length(payload) + payload;
         list(self.header.inner().length() + list(transactions) + 1 + 1)
+    }
+}
+
+impl Block {
+    /// The block's RLP: header, transactions, no uncles, no withdrawals (Yellow paper, appendix B;
+    /// EIP-4895).
+    #[must_use]
+    pub fn encode_rlp(&self) -> Bytes {
+        use alloy_rlp::Encodable;
+        let mut body = Vec::new();
+        for tx in &self.transactions {
+            if tx.envelope().is_legacy() {
+                body.extend_from_slice(&tx.encoded);
+            } else {
+                tx.encoded.encode(&mut body);
+            }
+        }
+        let list = |payload_length| alloy_rlp::Header {
+            list: true,
+            payload_length,
+        };
+        let transactions = list(body.len());
+        let inner = self.header.inner();
+        let payload = inner.length() + transactions.length_with_payload() + 2;
+        let mut out = Vec::with_capacity(list(payload).length_with_payload());
+        list(payload).encode(&mut out);
+        inner.encode(&mut out);
+        transactions.encode(&mut out);
+        out.extend_from_slice(&body);
+        out.extend_from_slice(&[alloy_rlp::EMPTY_LIST_CODE; 2]);
+        out.into()
+    }
+
+    /// Decodes what [`Block::encode_rlp`] writes and recovers the senders.
+    ///
+    /// # Errors
+    /// [`Error::InvalidBlock`] where the bytes are not one block, or hold uncles or withdrawals;
+    /// [`Error::InvalidTransaction`] for a transaction that is none.
+    pub fn decode_rlp(bytes: &[u8]) -> Result<Self> {
+        use alloy_rlp::{Decodable, EMPTY_LIST_CODE, Header as Item};
+        let bad = |e: &dyn std::fmt::Display| Error::InvalidBlock(format!("block RLP: {e}"));
+        let mut rest = bytes;
+        let mut body = Item::decode_bytes(&mut rest, true).map_err(|e| bad(&e))?;
+        if !rest.is_empty() {
+            return Err(bad(&"bytes follow the block"));
+        }
+        let header = Header::decode(&mut body).map_err(|e| bad(&e))?;
+        let mut items = Item::decode_bytes(&mut body, true).map_err(|e| bad(&e))?;
+        let mut transactions = Vec::new();
+        while !items.is_empty() {
+            let whole = items;
+            let item = Item::decode(&mut items).map_err(|e| bad(&e))?;
+            let payload = items
+                .get(..item.payload_length)
+                .ok_or_else(|| bad(&"a transaction ends early"))?;
+            items = &items[item.payload_length..];
+            let encoded = if item.list {
+                &whole[..whole.len() - items.len()]
+            } else {
+                payload
+            };
+            let tx = Transaction::decode(Bytes::copy_from_slice(encoded))?;
+            transactions.push(Arc::new(tx));
+        }
+        if body != [EMPTY_LIST_CODE; 2] {
+            return Err(bad(&"neither uncles nor withdrawals are expected"));
+        }
+        Ok(Self {
+            header: header.seal_slow(),
+            transactions,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     spec::ChainSpec,
     state::View,
+    trace,
 };
 use alloy_consensus::Header;
 use alloy_eips::eip2930::AccessList;
@@ -16,6 +17,7 @@ use alloy_evm::{
 use alloy_op_evm::{OpTx, OpTxError};
 use alloy_primitives::{Bytes, Log};
 use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest, state::StateOverride};
+use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, GethTrace};
 use alloy_sol_types::{Panic, Revert, SolError};
 use op_revm::{OpHaltReason, OpSpecId, OpTransaction};
 use revm::{
@@ -202,6 +204,37 @@ impl CallContext<'_> {
         tx.access_list = list.clone();
         let outcome = self.run(&mut prepared, tx)?;
         Ok((list, outcome))
+    }
+
+    /// Runs a call as [`CallContext::call`] does and tells what happened inside
+    /// (`debug_traceCall`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidTransaction`] when the call cannot be run or the tracer is not known.
+    pub fn trace(
+        &self,
+        request: TransactionRequest,
+        overrides: Overrides,
+        options: GethDebugTracingOptions,
+    ) -> Result<GethTrace> {
+        let mut prepared = self.prepare(overrides)?;
+        let mut tx = self.transaction(&prepared.env, request)?;
+        tx.gas_limit = tx.gas_limit.min(self.header.gas_limit).min(CALL_GAS_CAP);
+        if options.tracer.is_none() {
+            tx.gas_limit = tx.gas_limit.min(trace::STEPS_GAS);
+        }
+        self.limit_to_balance(&mut prepared, &mut tx)?;
+        let inspector = trace::inspector(options, tx.gas_limit)?;
+        let Prepared { env, db } = &mut prepared;
+        let factory = self.spec.factory_evm();
+        let mut evm = factory.create_evm_with_inspector(&mut *db, env.clone(), inspector);
+        let tx = op_tx(tx);
+        let result = evm.transact(tx.clone()).map_err(refused)?;
+        let around = evm.block().clone();
+        let (db, inspector, _) = evm.components_mut();
+        inspector
+            .get_result(None, &tx, &around, &result, db)
+            .map_err(|error| trace::refused(&error))
     }
 
     fn prepare(&self, overrides: Overrides) -> Result<Prepared<'_>> {

@@ -13,6 +13,7 @@ use crate::{
     sequencer::{BlockMaker, Clock, Sequencer, SequencerConfig},
     spec::ChainSpec,
     state::{AccountProof, StateTrie, View, reverse_to},
+    witness::{self, BlockWitness},
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_eips::{BlockId, BlockNumberOrTag};
@@ -466,6 +467,31 @@ impl ChainHandle {
             trie.apply(snapshot, &changes)?;
         }
         trie.proof(snapshot, address, slots)
+    }
+
+    /// A block with everything that executing it again takes, see [`witness`]. Older blocks than
+    /// the configured window are not answered, as for [`ChainHandle::proof`].
+    ///
+    /// # Errors
+    /// When there is no such block, it is too old, or the genesis block.
+    pub fn witness(&self, id: BlockId) -> Result<BlockWitness> {
+        let reader = self.reader()?;
+        let number = self.resolve(&reader, id)?;
+        let head = reader.head()?.number;
+        let oldest = head.saturating_sub(self.0.proof_window);
+        if number < oldest {
+            return Err(Error::StateUnavailable { number, oldest });
+        }
+        let witness = witness::record(&self.0.spec, &reader, number)?;
+        let block = reader.block(number)?.ok_or_else(|| Error::Unknown {
+            what: "block",
+            id: number.to_string(),
+        })?;
+        Ok(BlockWitness {
+            chain_id: self.chain_id(),
+            block: block.encode_rlp(),
+            witness,
+        })
     }
 
     /// Follows the chain: every block that becomes or stops being the head, from now on.

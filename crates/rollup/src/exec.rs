@@ -207,7 +207,7 @@ fn skip_reason(error: &BlockValidationError) -> Skip {
     }
 }
 
-fn classify(error: BlockExecutionError) -> Error {
+pub(crate) fn classify(error: BlockExecutionError) -> Error {
     match error {
         BlockExecutionError::Validation(e) => Error::InvalidBlock(e.to_string()),
         BlockExecutionError::Internal(e) => Error::Database(e.to_string()),

@@ -15,7 +15,7 @@
 //! real OP Sepolia blocks reproduce their hashes through it (`tests/op_sepolia`). [`exec`],
 //! [`trie`] and [`state`] do no I/O and read no clock: they see the world through the traits
 //! [`trie::NodeSource`] and `revm::DatabaseRef`, which is what lets the same code replay a block
-//! from a witness.
+//! from a witness ([`witness`]).
 //!
 //! Deliberately absent, because there is no layer 1 behind this chain yet: L1-attributes deposits,
 //! L1 data fees (zero without the `L1Block` predeploy), batches, derivation, output proposals.
@@ -52,7 +52,9 @@ pub mod rpc;
 pub mod sequencer;
 pub mod spec;
 pub mod state;
+pub mod trace;
 pub mod trie;
+pub mod witness;
 
 pub use chain::{Chain, ChainConfig, ChainHandle, Included};
 pub use error::{Error, Result};

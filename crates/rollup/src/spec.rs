@@ -13,6 +13,9 @@ use op_alloy_consensus::{
 };
 use op_revm::OpSpecId;
 
+/// Chain id of OP Sepolia, whose real blocks the tests replay.
+const OP_SEPOLIA: u64 = 11_155_420;
+
 /// The rules of one chain.
 #[derive(Debug, Clone)]
 pub struct ChainSpec {
@@ -42,6 +45,23 @@ impl ChainSpec {
             BaseFeeParams::optimism_canyon(),
             OpChainHardforks::new(forks),
         )
+    }
+
+    /// The rules of OP Sepolia.
+    #[must_use]
+    pub fn op_sepolia() -> Self {
+        let parameters = BaseFeeParams::optimism_sepolia_canyon();
+        Self::new(OP_SEPOLIA, parameters, OpChainHardforks::op_sepolia())
+    }
+
+    /// The rules of the chain with this id: OP Sepolia's, or those of a chain of our own, which has
+    /// every fork up to Jovian from genesis.
+    #[must_use]
+    pub fn of_chain(chain_id: u64) -> Self {
+        match chain_id {
+            OP_SEPOLIA => Self::op_sepolia(),
+            own => Self::jovian_at_genesis(own),
+        }
     }
 
     /// A chain with given forks.

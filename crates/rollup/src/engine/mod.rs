@@ -11,7 +11,8 @@ use crate::{
     block::{Block, ExecutedBlock},
     error::Result,
 };
-use alloy_primitives::{Address, B64, B256, Bytes, keccak256};
+use alloy_primitives::{Address, B64, B256, Bytes, U64, keccak256};
+use serde_json::{Value, json};
 use std::{fmt, sync::Arc};
 
 /// What a new block is built from (`OpPayloadAttributes`).
@@ -141,4 +142,41 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the store fails; a bad block is a status, not an error.
     fn new_payload(&self, block: Arc<Block>) -> Result<PayloadStatus>;
+}
+
+/// A block as the `engine_newPayloadV4` request of the Engine API (Prague; OP Stack since Isthmus
+/// with `withdrawalsRoot`), numbered `id`.
+#[must_use]
+pub fn new_payload_request(id: u64, block: &Block) -> Value {
+    let header = block.header.inner();
+    let transactions: Vec<&Bytes> = block.transactions.iter().map(|tx| &tx.encoded).collect();
+    let no_entries: [B256; 0] = [];
+    let payload = json!({
+        "parentHash": header.parent_hash,
+        "feeRecipient": header.beneficiary,
+        "stateRoot": header.state_root,
+        "receiptsRoot": header.receipts_root,
+        "logsBloom": header.logs_bloom,
+        "prevRandao": header.mix_hash,
+        "blockNumber": U64::from(header.number),
+        "gasLimit": U64::from(header.gas_limit),
+        "gasUsed": U64::from(header.gas_used),
+        "timestamp": U64::from(header.timestamp),
+        "extraData": header.extra_data,
+        "baseFeePerGas": U64::from(header.base_fee_per_gas.unwrap_or_default()),
+        "blockHash": block.hash(),
+        "transactions": transactions,
+        "withdrawals": no_entries,
+        "blobGasUsed": U64::from(header.blob_gas_used.unwrap_or_default()),
+        "excessBlobGas": U64::from(header.excess_blob_gas.unwrap_or_default()),
+        "withdrawalsRoot": header.withdrawals_root,
+    });
+    // No blobs, and no requests of the execution layer: an OP Stack block has neither.
+    let params = json!([
+        payload,
+        no_entries,
+        header.parent_beacon_block_root,
+        no_entries
+    ]);
+    json!({ "jsonrpc": "2.0", "id": id, "method": "engine_newPayloadV4", "params": params })
 }

@@ -4,6 +4,7 @@
 //! made-up value. Reads run on the blocking pool, because they touch the disk or the EVM.
 
 mod convert;
+mod debug;
 mod error;
 mod fees;
 mod filters;
@@ -128,6 +129,7 @@ fn module(chain: ChainHandle) -> Result<RpcModule<Context>> {
         .and_then(|()| fees::register(&mut module))
         .and_then(|()| filters::register(&mut module))
         .and_then(|()| subscribe::register(&mut module))
+        .and_then(|()| debug::register(&mut module))
         .map_err(|e| Error::InvalidTransaction(format!("method table: {e}")))?;
     Ok(module)
 }

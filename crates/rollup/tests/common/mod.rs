@@ -5,6 +5,8 @@
     reason = "tests; each test binary uses a part of this"
 )]
 
+pub(crate) mod node;
+
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_eips::Encodable2718;
 use alloy_genesis::{Genesis, GenesisAccount};

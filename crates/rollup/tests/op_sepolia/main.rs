@@ -1,4 +1,5 @@
-//! Real OP Sepolia blocks reproduce their hashes through our executor and our trie.
+//! Real OP Sepolia blocks reproduce their hashes from their witnesses, through our executor and our
+//! trie.
 //!
 //! The blocks (Holocene; 10 to 48 transactions, up to 24 Mgas, deposits included) come with the
 //! `kona-executor` 0.4.0 crate: each archive holds the parent header, the payload, the expected
@@ -9,23 +10,18 @@
 mod rocks;
 
 use alloy_consensus::{Header, Sealable};
-use alloy_eips::eip1559::BaseFeeParams;
-use alloy_op_hardforks::OpChainHardforks;
-use alloy_primitives::{Address, B64, B256, Bytes, KECCAK256_EMPTY, U64, U256, keccak256};
-use alloy_rlp::Decodable;
-use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
+use alloy_primitives::{Address, B64, B256, Bytes, U64, keccak256};
+use alloy_trie::Nibbles;
 use openledger_rollup::{
-    Error, Result,
+    Result,
     block::Transaction,
-    exec::{BlockInputs, NoCandidates, execute, seal},
+    exec::BlockInputs,
     spec::ChainSpec,
-    state::StateTrie,
     trie::NodeSource,
+    witness::{Preimages, replay},
 };
-use revm::{DatabaseRef, bytecode::Bytecode, state::AccountInfo};
 use serde::Deserialize;
 use std::{
-    cell::RefCell,
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
@@ -79,78 +75,22 @@ struct Payload {
     eip1559_params: B64,
 }
 
-/// Preimages by hash, with the tries that open over them.
-struct Witness {
-    preimages: HashMap<B256, Vec<u8>>,
-    trie: RefCell<StateTrie>,
-    parent: (u64, B256),
-}
+/// Preimages by hash.
+struct Archive(HashMap<B256, Vec<u8>>);
 
-impl std::fmt::Debug for Witness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Witness({})", self.preimages.len())
-    }
-}
-
-/// Nodes come by hash, whatever their path.
-struct Nodes<'a>(&'a HashMap<B256, Vec<u8>>);
-
-impl NodeSource for Nodes<'_> {
+impl NodeSource for Archive {
     fn node(&self, _: Option<B256>, _: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>> {
         Ok(self.0.get(&hash).cloned())
     }
 }
 
-impl Witness {
-    fn preimage(&self, hash: B256) -> Result<&[u8]> {
-        let missing = || Error::Unknown {
-            what: "preimage",
-            id: hash.to_string(),
-        };
-        self.preimages
-            .get(&hash)
-            .map(Vec::as_slice)
-            .ok_or_else(missing)
-    }
-}
-
-impl DatabaseRef for Witness {
-    type Error = Error;
-
-    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>> {
-        let nodes = Nodes(&self.preimages);
-        let account = self.trie.borrow_mut().account(&nodes, keccak256(address))?;
-        Ok(account.map(|a| AccountInfo {
-            balance: a.balance,
-            nonce: a.nonce,
-            code_hash: a.code_hash,
-            account_id: None,
-            code: None,
-        }))
+impl Preimages for Archive {
+    fn code(&self, hash: B256) -> Result<Option<Bytes>> {
+        Ok(self.0.get(&hash).cloned().map(Bytes::from))
     }
 
-    fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode> {
-        if hash == KECCAK256_EMPTY || hash.is_zero() {
-            return Ok(Bytecode::default());
-        }
-        Ok(Bytecode::new_raw(self.preimage(hash)?.to_vec().into()))
-    }
-
-    fn storage_ref(&self, address: Address, slot: U256) -> Result<U256> {
-        let slot = keccak256(slot.to_be_bytes::<32>());
-        let nodes = Nodes(&self.preimages);
-        self.trie
-            .borrow_mut()
-            .storage(&nodes, keccak256(address), slot)
-    }
-
-    fn block_hash_ref(&self, number: u64) -> Result<B256> {
-        let (mut at, mut hash) = self.parent;
-        while at > number {
-            let header = Header::decode(&mut self.preimage(hash)?).unwrap();
-            (at, hash) = (at - 1, header.parent_hash);
-        }
-        Ok(hash)
+    fn header(&self, hash: B256) -> Result<Option<Bytes>> {
+        self.code(hash)
     }
 }
 
@@ -193,15 +133,11 @@ fn read(archive: &Path) -> (Fixture, HashMap<B256, Vec<u8>>) {
 fn all_blocks_reproduce_their_hashes() {
     let archives = archives();
     assert_eq!(archives.len(), 8, "{archives:?}");
-    let spec = ChainSpec::new(
-        11_155_420,
-        BaseFeeParams::optimism_sepolia_canyon(),
-        OpChainHardforks::op_sepolia(),
-    );
+    let spec = ChainSpec::of_chain(11_155_420);
     for archive in archives {
         let (fixture, preimages) = read(&archive);
         let (parent, payload) = (fixture.parent_header, fixture.executing_payload);
-        let parent_hash = parent.hash_slow();
+        let parent = parent.seal_slow();
         let timestamp = payload.timestamp.to::<u64>();
         let inputs = BlockInputs {
             timestamp,
@@ -219,37 +155,8 @@ fn all_blocks_reproduce_their_hashes() {
             .map(|bytes| Arc::new(Transaction::decode(bytes).unwrap()))
             .collect();
         assert!(transactions[0].is_deposit());
-        let witness = Witness {
-            preimages,
-            trie: RefCell::new(StateTrie::new(parent.state_root)),
-            parent: (parent.number, parent_hash),
-        };
-        let result = execute(
-            &spec,
-            &parent,
-            parent_hash,
-            &inputs,
-            &witness,
-            &transactions,
-            &mut NoCandidates,
-        )
-        .unwrap();
-        let tries = witness
-            .trie
-            .borrow_mut()
-            .apply(&Nodes(&witness.preimages), &result.changes)
-            .unwrap();
-        let header = seal(
-            &spec,
-            &parent,
-            parent_hash,
-            &inputs,
-            &result,
-            tries.root,
-            EMPTY_ROOT_HASH,
-        )
-        .unwrap()
-        .seal_slow();
+        let preimages = Archive(preimages);
+        let header = replay(&spec, &parent, &inputs, &transactions, &preimages).unwrap();
         assert_eq!(
             header.hash(),
             fixture.expected_block_hash,
