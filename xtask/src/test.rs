@@ -52,7 +52,7 @@ struct Step {
 }
 
 /// In order: the quick ones first, so that a slip costs seconds.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step {
         name: "tidy",
         about: "house rules",
@@ -83,6 +83,11 @@ const STEPS: [Step; 13] = [
         name: "lint",
         about: "clippy, warnings denied",
         action: |repo, _| cargo(repo, "clippy --workspace --all-targets -- -D warnings"),
+    },
+    Step {
+        name: "bare",
+        about: "the block executor without an operating system",
+        action: |repo, _| bare(repo),
     },
     Step {
         name: "build",
@@ -125,6 +130,18 @@ const STEPS: [Step; 13] = [
         action: crash::run_step,
     },
 ];
+
+/// The target of a fault-proof machine: no operating system, no standard library.
+const BARE: &str = "riscv64imac-unknown-none-elf";
+
+fn bare(repo: &Repo) -> Result<()> {
+    let add = ["target", "add", BARE];
+    execute(&mut command(&repo.root, "rustup", &add))
+        .with_context(|| format!("the target {BARE} is missing and rustup cannot install it"))?;
+    let lint =
+        format!("clippy -p openledger-rollup --no-default-features --target {BARE} -- -D warnings");
+    cargo(repo, &lint)
+}
 
 fn names() -> String {
     STEPS.map(|s| s.name).join(", ")

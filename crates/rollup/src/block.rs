@@ -1,6 +1,7 @@
 //! Blocks and transactions as the chain holds them.
 
 use crate::error::{Error, Result};
+use alloc::{format, sync::Arc, vec::Vec};
 use alloy_consensus::{
     Header, Sealable, Sealed,
     transaction::{Recovered, SignerRecoverable},
@@ -8,7 +9,6 @@ use alloy_consensus::{
 use alloy_eips::{Decodable2718, Encodable2718, Typed2718};
 use alloy_primitives::{Address, B256, Bytes};
 use op_alloy_consensus::{DEPOSIT_TX_TYPE_ID, OpReceiptEnvelope, OpTxEnvelope};
-use std::sync::Arc;
 
 /// A transaction with its sender and its encoding, each computed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl Block {
     /// [`Error::InvalidTransaction`] for a transaction that is none.
     pub fn decode_rlp(bytes: &[u8]) -> Result<Self> {
         use alloy_rlp::{Decodable, EMPTY_LIST_CODE, Header as Item};
-        let bad = |e: &dyn std::fmt::Display| Error::InvalidBlock(format!("block RLP: {e}"));
+        let bad = |e: &dyn core::fmt::Display| Error::InvalidBlock(format!("block RLP: {e}"));
         let mut rest = bytes;
         let mut body = Item::decode_bytes(&mut rest, true).map_err(|e| bad(&e))?;
         if !rest.is_empty() {

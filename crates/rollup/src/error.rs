@@ -1,6 +1,8 @@
 //! The crate's error type.
 
+use alloc::string::{String, ToString};
 use alloy_primitives::B256;
+#[cfg(feature = "std")]
 use std::path::PathBuf;
 
 /// Everything that can go wrong inside the rollup, classified by what the caller can do about it.
@@ -10,6 +12,7 @@ pub enum Error {
     #[error("database: {0}")]
     Database(String),
     /// The data directory cannot be created or opened.
+    #[cfg(feature = "std")]
     #[error("data directory {path}: {source}")]
     DataDir {
         /// The directory that was asked for.
@@ -66,9 +69,11 @@ pub enum Error {
     #[error("{0}")]
     InvalidTransaction(String),
     /// A transaction was not admitted to the mempool.
+    #[cfg(feature = "std")]
     #[error(transparent)]
     Pool(#[from] crate::pool::PoolError),
     /// The JSON-RPC server could not start.
+    #[cfg(feature = "std")]
     #[error("json-rpc address {addr}: {reason}; choose another one or stop what listens there")]
     Bind {
         /// The address asked for.
@@ -84,7 +89,7 @@ pub enum Error {
 impl revm::database_interface::DBErrorMarker for Error {}
 
 impl Error {
-    pub(crate) fn corrupt(what: &'static str, detail: impl std::fmt::Display) -> Self {
+    pub(crate) fn corrupt(what: &'static str, detail: impl core::fmt::Display) -> Self {
         Self::Corrupt {
             what,
             detail: detail.to_string(),
@@ -93,4 +98,4 @@ impl Error {
 }
 
 /// Shorthand for results of this crate.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = core::result::Result<T, E>;

@@ -9,6 +9,12 @@ use crate::{
     spec::ChainSpec,
     state::StateChanges,
 };
+use alloc::{
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, TxReceipt, proofs::calculate_receipt_root};
 use alloy_eips::{eip2718::WithEncoded, eip7685::EMPTY_REQUESTS_HASH};
 use alloy_evm::{
@@ -24,7 +30,6 @@ use revm::{
     DatabaseRef,
     database::{State, states::bundle_state::BundleRetention},
 };
-use std::sync::Arc;
 
 /// What a block is given from outside, besides its transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +149,7 @@ pub fn execute<DB>(
     candidates: &mut dyn Candidates,
 ) -> Result<Execution>
 where
-    DB: DatabaseRef<Error = Error> + std::fmt::Debug,
+    DB: DatabaseRef<Error = Error> + core::fmt::Debug,
 {
     if inputs.timestamp <= parent.timestamp {
         return Err(Error::InvalidBlock(format!(
@@ -200,7 +205,12 @@ fn skip_reason(error: &BlockValidationError) -> Skip {
     match error {
         BlockValidationError::InvalidTx { error, .. } => Skip::Invalid(error.to_string()),
         // Gas and DA footprint limits: the only other validation errors a transaction can raise.
+        #[cfg_attr(
+            not(feature = "std"),
+            allow(unused_variables, reason = "nobody to tell")
+        )]
         other => {
+            #[cfg(feature = "std")]
             tracing::debug!(%other, "transaction does not fit");
             Skip::NoRoom
         }

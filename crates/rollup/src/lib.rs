@@ -17,6 +17,9 @@
 //! [`trie::NodeSource`] and `revm::DatabaseRef`, which is what lets the same code replay a block
 //! from a witness ([`witness`]).
 //!
+//! Without the feature `std` there are the executor, the tries and the replay alone, for a
+//! fault-proof machine; `cargo xtask test --only bare` compiles them for one.
+//!
 //! Deliberately absent, because there is no layer 1 behind this chain yet: L1-attributes deposits,
 //! L1 data fees (zero without the `L1Block` predeploy), batches, derivation, output proposals.
 //!
@@ -36,27 +39,46 @@
 //! # Ok::<(), openledger_rollup::Error>(())
 //! ```
 
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
 pub mod block;
+#[cfg(feature = "std")]
 pub mod call;
+#[cfg(feature = "std")]
 pub mod chain;
+#[cfg(feature = "std")]
 pub mod engine;
 pub mod error;
 pub mod exec;
+#[cfg(feature = "std")]
 pub mod fees;
+#[cfg(feature = "std")]
 pub mod genesis;
+#[cfg(feature = "std")]
 pub mod kv;
+#[cfg(feature = "std")]
 pub mod logs;
+#[cfg(feature = "std")]
 pub mod pool;
+#[cfg(feature = "std")]
 pub mod reader;
+#[cfg(feature = "std")]
 pub mod rpc;
+#[cfg(feature = "std")]
 pub mod sequencer;
 pub mod spec;
 pub mod state;
+#[cfg(feature = "std")]
 pub mod trace;
 pub mod trie;
 pub mod witness;
 
-pub use chain::{Chain, ChainConfig, ChainHandle, Included};
 pub use error::{Error, Result};
-pub use rpc::{RpcConfig, RpcServer, serve};
-pub use sequencer::{Clock, SequencerConfig};
+#[cfg(feature = "std")]
+pub use {
+    chain::{Chain, ChainConfig, ChainHandle, Included},
+    rpc::{RpcConfig, RpcServer, serve},
+    sequencer::{Clock, SequencerConfig},
+};

@@ -1,6 +1,7 @@
 //! Which rules apply when: chain id, forks, fee parameters.
 
 use crate::error::{Error, Result};
+use alloc::{format, string::ToString};
 use alloy_consensus::Header;
 use alloy_eips::{calc_next_block_base_fee, eip1559::BaseFeeParams};
 use alloy_evm::EvmEnv;
@@ -85,6 +86,7 @@ impl ChainSpec {
         &self.factory
     }
 
+    #[cfg(feature = "std")]
     pub(crate) fn factory_evm(&self) -> OpEvmFactory {
         OpEvmFactory::default()
     }
@@ -169,7 +171,7 @@ impl ChainSpec {
         eip_1559_params: Option<B64>,
         min_base_fee: Option<u64>,
     ) -> Result<Bytes> {
-        let invalid = |e: &dyn std::fmt::Display| Error::InvalidAttributes(e.to_string());
+        let invalid = |e: &dyn core::fmt::Display| Error::InvalidAttributes(e.to_string());
         if !self.forks().is_holocene_active_at_timestamp(timestamp) {
             return Ok(Bytes::new());
         }

@@ -6,28 +6,33 @@
 //! shape of a fault-proof program's preimage oracle. The same function makes witnesses, over a
 //! source that writes down what it is asked for ([`record`]), and checks them.
 
+#[cfg(feature = "std")]
+mod record;
+
+#[cfg(feature = "std")]
+pub use record::record;
+
 use crate::{
     block::{Block, Transaction},
     error::{Error, Result},
     exec::{BlockInputs, NoCandidates, execute, seal},
-    kv::{Snapshot, Table},
-    reader::ChainReader,
     spec::ChainSpec,
-    state::{StateTrie, TrieChanges, code_or_empty, reverse_to},
+    state::{StateTrie, code_or_empty},
     trie::NodeSource,
+};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::ToString,
+    sync::Arc,
+    vec::Vec,
 };
 use alloy_consensus::{Header, Sealable, Sealed};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::Decodable;
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
+use core::{cell::RefCell, fmt};
 use op_alloy_consensus::L2_TO_L1_MESSAGE_PASSER_ADDRESS;
 use revm::{DatabaseRef, bytecode::Bytecode, state::AccountInfo};
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
-    sync::Arc,
-};
 
 /// What a block's execution reads of the world, by keccak256.
 pub trait Preimages: NodeSource {
@@ -45,14 +50,15 @@ pub trait Preimages: NodeSource {
 }
 
 /// The preimages of one block, in the form of `debug_executionWitness` of geth and reth.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize))]
 pub struct Witness {
     /// Trie nodes.
     pub state: Vec<Bytes>,
     /// Codes.
     pub codes: Vec<Bytes>,
     /// Addresses and slots that were read; replaying does not need them.
-    #[serde(default)]
+    #[cfg_attr(feature = "std", serde(default))]
     pub keys: Vec<Bytes>,
     /// Headers, the parent's among them.
     pub headers: Vec<Bytes>,
@@ -73,8 +79,12 @@ impl Witness {
 }
 
 /// A block with its witness: what `openledger chain replay` reads.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "std",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
 pub struct BlockWitness {
     /// Which chain's rules apply ([`ChainSpec::of_chain`]).
     pub chain_id: u64,
@@ -116,7 +126,7 @@ fn decode_header(mut rlp: &[u8]) -> Result<Header> {
 
 /// A witness by hash.
 #[derive(Debug)]
-struct Index<'a>(HashMap<B256, &'a Bytes>);
+struct Index<'a>(BTreeMap<B256, &'a Bytes>);
 
 impl<'a> Index<'a> {
     fn of(witness: &'a Witness) -> Self {
@@ -260,105 +270,4 @@ fn reexecute<P: Preimages>(
     };
     let header = seal(spec, parent, hash, inputs, &result, root, passer)?;
     Ok(header.seal_slow())
-}
-
-/// The stored chain as a source of preimages that remembers what it gave.
-struct Recorder<'a> {
-    reader: &'a ChainReader,
-    snapshot: &'a dyn Snapshot,
-    /// Where the parent's tries differ from the stored ones, which are the head's.
-    parent: TrieChanges,
-    nodes: RefCell<BTreeMap<B256, Bytes>>,
-    codes: RefCell<BTreeMap<B256, Bytes>>,
-    headers: RefCell<BTreeMap<B256, Bytes>>,
-}
-
-impl NodeSource for Recorder<'_> {
-    fn node(&self, owner: Option<B256>, path: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>> {
-        let changed = match owner {
-            None => Some(&self.parent.account_nodes),
-            Some(owner) => self.parent.storage_nodes.get(&owner),
-        };
-        let node = match changed.and_then(|nodes| nodes.get(path)) {
-            Some(node) => node.clone(),
-            None => self.snapshot.node(owner, path, hash)?,
-        };
-        if let Some(node) = &node {
-            let node = Bytes::copy_from_slice(node);
-            self.nodes.borrow_mut().insert(hash, node);
-        }
-        Ok(node)
-    }
-}
-
-impl Preimages for Recorder<'_> {
-    fn code(&self, hash: B256) -> Result<Option<Bytes>> {
-        let code = self.snapshot.get(Table::Code, hash.as_slice())?;
-        let code = code.map(Bytes::from);
-        if let Some(code) = &code {
-            self.codes.borrow_mut().insert(hash, code.clone());
-        }
-        Ok(code)
-    }
-
-    fn header(&self, hash: B256) -> Result<Option<Bytes>> {
-        let Some(number) = self.reader.number_of(hash)? else {
-            return Ok(None);
-        };
-        let header = self.reader.header(number)?;
-        let rlp = header.map(|header| Bytes::from(alloy_rlp::encode(header.inner())));
-        if let Some(rlp) = &rlp {
-            self.headers.borrow_mut().insert(hash, rlp.clone());
-        }
-        Ok(rlp)
-    }
-}
-
-/// Makes the witness of the stored block `number` by executing it again on its parent's state. The
-/// parent's tries are the head's with everything since undone in memory, so the cost grows with the
-/// distance to the head.
-///
-/// # Errors
-/// When there is no such block, it is the genesis block, or the store cannot be read;
-/// [`Error::Corrupt`] if the block does not come out as it is stored.
-pub fn record(spec: &ChainSpec, reader: &ChainReader, number: u64) -> Result<Witness> {
-    let unknown = |number: u64| Error::Unknown {
-        what: "block",
-        id: number.to_string(),
-    };
-    let block = reader.block(number)?.ok_or_else(|| unknown(number))?;
-    let Some(before) = number.checked_sub(1) else {
-        return Err(Error::InvalidBlock(
-            "the genesis block is given, not executed: it has no witness".into(),
-        ));
-    };
-    let parent = reader.header(before)?.ok_or_else(|| unknown(before))?;
-    let snapshot = &**reader.snapshot();
-    let head = reader.head()?;
-    let undone = reverse_to(snapshot, head.number, before)?;
-    let recorder = Recorder {
-        reader,
-        snapshot,
-        parent: StateTrie::new(head.state_root).apply(snapshot, &undone)?,
-        nodes: RefCell::default(),
-        codes: RefCell::default(),
-        headers: RefCell::default(),
-    };
-    // Whoever replays begins by looking the parent up.
-    recorder.header(parent.hash())?;
-    let keys = RefCell::default();
-    let inputs = BlockInputs::of(&block.header);
-    let transactions = &block.transactions;
-    let header = reexecute(spec, &parent, &inputs, transactions, &recorder, &keys)?;
-    if header.hash() != block.hash() {
-        let what = format_args!("block {number} executes to {}", header.hash());
-        return Err(Error::corrupt("block", what));
-    }
-    let values = |map: RefCell<BTreeMap<B256, Bytes>>| map.into_inner().into_values().collect();
-    Ok(Witness {
-        state: values(recorder.nodes),
-        codes: values(recorder.codes),
-        keys: keys.into_inner().into_iter().collect(),
-        headers: values(recorder.headers),
-    })
 }

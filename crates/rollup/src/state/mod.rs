@@ -4,22 +4,27 @@
 //! one keccak256 per first touch, and in return one copy of the state serves execution, proofs and
 //! recomputing the root by a single ordered scan.
 
+#[cfg(feature = "std")]
 mod tables;
+#[cfg(feature = "std")]
 mod view;
 
+#[cfg(feature = "std")]
 pub(crate) use tables::rewind_tables;
+#[cfg(feature = "std")]
 pub use tables::{append, recompute_root, reverse_to, unwind};
+#[cfg(feature = "std")]
 pub use view::View;
 
 use crate::{
     error::{Error, Result},
     trie::{NodeChanges, NodeSource, Trie},
 };
-use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
-use alloy_rlp::{Decodable, Encodable};
+use alloc::{collections::BTreeMap, vec::Vec};
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256, map::HashMap};
+use alloy_rlp::Decodable;
 use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use revm::database::BundleState;
-use std::collections::{BTreeMap, HashMap};
 
 /// The account fields that execution changes; the storage root follows from the storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +126,7 @@ impl StateTrie {
     pub fn new(root: B256) -> Self {
         Self {
             accounts: Trie::new(None, root),
-            storages: HashMap::new(),
+            storages: HashMap::default(),
             clock: 0,
         }
     }
@@ -336,10 +341,9 @@ pub(crate) fn decode_value(mut leaf: &[u8]) -> Result<U256> {
     U256::decode(&mut leaf).map_err(|e| Error::corrupt("storage value", e))
 }
 
+#[cfg(feature = "std")]
 pub(crate) fn encode_value(value: U256) -> Vec<u8> {
-    let mut out = Vec::with_capacity(value.length());
-    value.encode(&mut out);
-    out
+    alloy_rlp::encode(value)
 }
 
 #[cfg(test)]

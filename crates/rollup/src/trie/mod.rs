@@ -12,10 +12,15 @@
 mod node;
 
 use crate::error::{Error, Result};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    format,
+    vec::Vec,
+};
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, nodes::RlpNode};
 use node::{Body, Link, Node};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Where trie nodes come from: the node table, or a witness keyed by hash.
 pub trait NodeSource {
@@ -134,7 +139,7 @@ impl Trie {
 
     /// Hashes what changed and returns the root with the nodes to store and remove.
     pub fn commit(&mut self) -> (B256, NodeChanges) {
-        let mut changes: NodeChanges = std::mem::take(&mut self.removed)
+        let mut changes: NodeChanges = core::mem::take(&mut self.removed)
             .into_iter()
             .map(|path| (path, None))
             .collect();
@@ -273,7 +278,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                     *old = value;
                     changed
                 } else {
-                    let old_leaf = Link::leaf(key.slice(common + 1..), std::mem::take(old), clock);
+                    let old_leaf = Link::leaf(key.slice(common + 1..), core::mem::take(old), clock);
                     let new_leaf = Link::leaf(rest.slice(common + 1..), value, clock);
                     let (at_old, at_new) = (key.get_unchecked(common), rest.get_unchecked(common));
                     *link = fork(
@@ -292,7 +297,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                     self.insert(child, below, rest.slice(common..), value)?
                 } else {
                     let tail = key.slice(common + 1..);
-                    let child = std::mem::replace(child, Link::Empty);
+                    let child = core::mem::replace(child, Link::Empty);
                     let old = if tail.is_empty() {
                         child
                     } else {
@@ -345,7 +350,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 if !self.remove(child, below, rest.slice(key.len()..))? {
                     return Ok(false);
                 }
-                let (prefix, child) = (*key, std::mem::replace(child, Link::Empty));
+                let (prefix, child) = (*key, core::mem::replace(child, Link::Empty));
                 *link = self.prepend(prefix, child, below)?;
             }
             Body::Branch(children) => {
@@ -360,7 +365,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 match (first, more) {
                     (Some(only), None) => {
                         let child =
-                            std::mem::replace(&mut children[usize::from(only)], Link::Empty);
+                            core::mem::replace(&mut children[usize::from(only)], Link::Empty);
                         let mut below = path;
                         below.push(only);
                         *link = self.prepend(Nibbles::from_nibbles([only]), child, below)?;
@@ -389,10 +394,12 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
             ));
         };
         let merged = match &mut node.body {
-            Body::Leaf { key, value } => Link::leaf(prefix.join(key), std::mem::take(value), clock),
+            Body::Leaf { key, value } => {
+                Link::leaf(prefix.join(key), core::mem::take(value), clock)
+            }
             Body::Extension { key, child } => Link::extension(
                 prefix.join(key),
-                std::mem::replace(child, Link::Empty),
+                core::mem::replace(child, Link::Empty),
                 clock,
             ),
             Body::Branch(_) => return Ok(Link::extension(prefix, child, clock)),

@@ -2,6 +2,7 @@
 
 use super::{NodeChanges, reference};
 use crate::error::{Error, Result};
+use alloc::{boxed::Box, vec::Vec};
 use alloy_primitives::B256;
 use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::{
