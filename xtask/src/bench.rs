@@ -4,6 +4,7 @@
 mod engine;
 mod plot;
 mod race;
+mod rollup;
 
 use std::fs;
 use std::path::Path;
@@ -31,10 +32,12 @@ pub(crate) fn run(repo: &Repo, args: &[String]) -> Result<()> {
     match words.as_slice() {
         ["loop"] => whole_loop(repo, false),
         ["loop", "--cold-build"] => whole_loop(repo, true),
+        ["rollup"] => rollup::run(repo),
         ["engine"] => engine::run(repo, None),
         ["engine", "--only", part] => engine::run(repo, Some(part)),
         _ => bail!(
-            "`bench {}` is none of: bench loop [--cold-build], bench engine [--only PART]",
+            "`bench {}` is none of: bench loop [--cold-build], bench engine [--only PART], \
+             bench rollup",
             words.join(" ")
         ),
     }
@@ -59,6 +62,8 @@ struct Measurement {
 enum Goal {
     /// Ours is at most this, in its unit.
     AtMost(f64),
+    /// Ours is at least this, in its unit.
+    AtLeast(f64),
     /// Ours over the peer's is at least this.
     RatioAtLeast(f64),
     /// Ours over the peer's is at most this.
@@ -68,13 +73,17 @@ enum Goal {
 impl Goal {
     fn value(self) -> f64 {
         match self {
-            Self::AtMost(value) | Self::RatioAtLeast(value) | Self::RatioAtMost(value) => value,
+            Self::AtMost(value)
+            | Self::AtLeast(value)
+            | Self::RatioAtLeast(value)
+            | Self::RatioAtMost(value) => value,
         }
     }
 
     fn kind(self) -> &'static str {
         match self {
             Self::AtMost(_) => "at most",
+            Self::AtLeast(_) => "at least",
             Self::RatioAtLeast(_) => "ratio at least",
             Self::RatioAtMost(_) => "ratio at most",
         }
@@ -89,6 +98,7 @@ impl Measurement {
     fn met(&self) -> Option<bool> {
         match self.goal? {
             Goal::AtMost(goal) => Some(self.ours <= goal),
+            Goal::AtLeast(goal) => Some(self.ours >= goal),
             Goal::RatioAtLeast(goal) => self.ratio().map(|ratio| ratio >= goal),
             Goal::RatioAtMost(goal) => self.ratio().map(|ratio| ratio <= goal),
         }
@@ -300,6 +310,7 @@ fn table(list: &[Value]) -> Result<String> {
             .map_or(String::new(), |goal| match text("goal_kind") {
                 "ratio at least" => format!("≥ {goal}x"),
                 "ratio at most" => format!("≤ {goal}x"),
+                "at least" => format!("≥ {goal} {unit}"),
                 _ => format!("≤ {goal} {unit}"),
             });
         let met = match entry["met"].as_bool() {

@@ -27,13 +27,15 @@ struct Target {
     longest: u32,
 }
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 8] = [
     target("gguf", "fixtures/model/gguf", 100_000),
     target("safetensors", "fuzz/seeds/safetensors", 4_096),
     target("tokenizer", "fuzz/seeds/tokenizer", 8_192),
     target("chat_template", "fuzz/seeds/chat_template", 4_096),
     target("rows", "fuzz/seeds/rows", 4_096),
     target("transaction", "fuzz/seeds/transaction", 4_096),
+    target("block", "fuzz/seeds/block", 8_192),
+    target("witness", "fuzz/seeds/witness", 65_536),
 ];
 
 const fn target(name: &'static str, seeds: &'static str, longest: u32) -> Target {

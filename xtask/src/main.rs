@@ -41,6 +41,8 @@ usage: cargo xtask <verb>
                         race the model engine against torch, PEFT and llama.cpp; write
                         bench/results/engine* and the table in README.md; --only measures
                         one PART (training, serving, memory, modes, growth) again
+  bench rollup          race the chain against anvil and alloy-trie; write
+                        bench/results/rollup.json and the table in README.md
   fuzz [TARGET]... [--seconds N]
                         random bytes against the parsers of foreign bytes, each TARGET for
                         N seconds (default 60, all targets)

@@ -63,6 +63,14 @@ fn every_block_comes_out_of_its_witness_alone() {
         let stored = chain.block(number).unwrap().unwrap();
         assert_eq!(found.hash(), stored.block.hash());
     }
+    if std::env::var_os("WRITE_FIXTURES").is_some() {
+        // Where the fuzz targets begin.
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds");
+        let witness = witness(&chain, 4);
+        std::fs::write(format!("{seeds}/block/cleared"), &witness.block).unwrap();
+        let json = serde_json::to_string(&witness).unwrap();
+        std::fs::write(format!("{seeds}/witness/cleared.json"), json).unwrap();
+    }
     assert!(matches!(
         chain.witness(BlockId::number(0)),
         Err(Error::InvalidBlock(_))

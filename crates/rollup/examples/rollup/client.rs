@@ -1,0 +1,226 @@
+//! The client of both sides: signs beforehand, sends raw transactions in JSON-RPC batches over a
+//! few connections, and waits for the last receipt of every sender.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use alloy_consensus::{SignableTransaction, TxEip1559};
+use alloy_eips::Encodable2718;
+use alloy_primitives::{Address, Bytes, U256, keccak256};
+use alloy_signer::SignerSync;
+use alloy_signer_local::PrivateKeySigner;
+use op_alloy_consensus::OpTxEnvelope;
+use serde_json::{Value, json};
+
+use crate::{CHAIN_ID, Fallible, timed};
+
+/// Transactions of one request.
+const BATCH: usize = 250;
+
+/// Connections, each with senders of its own.
+const CONNECTIONS: usize = 4;
+
+/// Longest wait for the last receipt.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Wallets whose keys are hashes.
+pub(crate) fn senders(count: usize) -> Vec<PrivateKeySigner> {
+    (0..count)
+        .filter_map(|n| PrivateKeySigner::from_bytes(&keccak256(format!("sender {n}"))).ok())
+        .collect()
+}
+
+/// `count` signed transfers to accounts that do not exist yet, round after round of all senders.
+pub(crate) fn transfers(senders: usize, count: usize) -> Fallible<Vec<Bytes>> {
+    let wallets = self::senders(senders);
+    let sign = |n: usize| -> Fallible<Bytes> {
+        let to = Address::from_slice(&keccak256(format!("receiver {n}"))[12..]);
+        let tx = TxEip1559 {
+            chain_id: CHAIN_ID,
+            nonce: (n / wallets.len()) as u64,
+            gas_limit: 21_000,
+            max_fee_per_gas: 100_000_000_000,
+            max_priority_fee_per_gas: 1_000_000_000,
+            to: to.into(),
+            value: U256::from(n + 1),
+            ..TxEip1559::default()
+        };
+        let signature = wallets[n % wallets.len()].sign_hash_sync(&tx.signature_hash())?;
+        Ok(OpTxEnvelope::from(tx.into_signed(signature))
+            .encoded_2718()
+            .into())
+    };
+    (0..count).map(sign).collect()
+}
+
+/// A keep-alive HTTP connection.
+struct Connection {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+impl Connection {
+    fn open(url: &str) -> Fallible<Self> {
+        let host = url.strip_prefix("http://").ok_or("an http:// URL")?;
+        let host = host.trim_end_matches('/').to_owned();
+        let stream = TcpStream::connect(&host)?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            host,
+        })
+    }
+
+    fn post(&mut self, body: &str) -> Fallible<Value> {
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.host,
+            body.len()
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            let line = line.trim().to_ascii_lowercase();
+            if let Some(value) = line.strip_prefix("content-length:") {
+                length = value.trim().parse()?;
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    fn ask(&mut self, method: &str, params: &Value) -> Fallible<Value> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let answer = self.post(&body.to_string())?;
+        match answer.get("error") {
+            Some(error) => Err(format!("{method}: {error}").into()),
+            None => Ok(answer["result"].clone()),
+        }
+    }
+}
+
+/// Requests of one connection, as text, and the hash of the last transaction of each sender.
+struct Load {
+    requests: Vec<Vec<String>>,
+    last: Vec<String>,
+    count: usize,
+}
+
+impl Load {
+    fn new(senders: usize, count: usize) -> Fallible<Self> {
+        let raw = transfers(senders, count)?;
+        let mut shares = vec![Vec::new(); CONNECTIONS];
+        for (n, bytes) in raw.iter().enumerate() {
+            // A sender's transactions go over one connection, in order.
+            shares[n % senders % CONNECTIONS].push((n, bytes));
+        }
+        let request = |part: &[(usize, &Bytes)]| {
+            let calls: Vec<Value> = part
+                .iter()
+                .map(|(n, raw)| json!({ "jsonrpc": "2.0", "id": n, "method": "eth_sendRawTransaction", "params": [raw] }))
+                .collect();
+            Value::Array(calls).to_string()
+        };
+        let requests = shares
+            .iter()
+            .map(|share| share.chunks(BATCH).map(request).collect())
+            .collect();
+        let last = raw[count.saturating_sub(senders)..]
+            .iter()
+            .map(|bytes| keccak256(bytes).to_string())
+            .collect();
+        Ok(Self {
+            requests,
+            last,
+            count,
+        })
+    }
+
+    /// Sends everything; fails when one transaction is refused.
+    fn send(&self, url: &str) -> Fallible<()> {
+        std::thread::scope(|scope| {
+            let work = |requests: &Vec<String>| -> Fallible<()> {
+                let mut connection = Connection::open(url)?;
+                for request in requests {
+                    let answers = connection.post(request)?;
+                    let answers = answers.as_array().ok_or("a batch is answered by a list")?;
+                    if let Some(refused) = answers.iter().find(|answer| answer["error"].is_object())
+                    {
+                        return Err(format!("refused: {refused}").into());
+                    }
+                }
+                Ok(())
+            };
+            let threads: Vec<_> = self
+                .requests
+                .iter()
+                .map(|requests| scope.spawn(move || work(requests)))
+                .collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| "a connection panicked")?)
+        })
+    }
+
+    fn wait(&self, url: &str) -> Fallible<()> {
+        let mut connection = Connection::open(url)?;
+        let begun = Instant::now();
+        for hash in &self.last {
+            while connection
+                .ask("eth_getTransactionReceipt", &json!([hash]))?
+                .is_null()
+            {
+                if begun.elapsed() > LIMIT {
+                    return Err(format!("no receipt of {hash} within {LIMIT:?}").into());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn submit(url: &str, senders: usize, count: usize) -> Fallible<Value> {
+    let load = Load::new(senders, count)?;
+    let begun = Instant::now();
+    load.send(url)?;
+    let accepted = begun.elapsed();
+    load.wait(url)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut connection = Connection::open(url)?;
+    let block = connection.ask("eth_blockNumber", &json!([]))?;
+    Ok(json!({
+        "seconds": seconds,
+        "accepted_seconds": accepted.as_secs_f64(),
+        "transactions": load.count,
+        "transactions_per_second": load.count as f64 / seconds,
+        "last_block": block,
+    }))
+}
+
+/// Fills the pool first and then asks for blocks until it is empty: what one side takes to
+/// execute, hash and keep them, apart from intake.
+pub(crate) fn submit_and_mine(url: &str, senders: usize, count: usize) -> Fallible<Value> {
+    let load = Load::new(senders, count)?;
+    let (intake, ()) = timed(|| load.send(url))?;
+    let mut connection = Connection::open(url)?;
+    let (mining, ()) = timed(|| {
+        connection.ask("evm_mine", &json!([]))?;
+        load.wait(url)
+    })?;
+    let block = connection.ask("eth_getBlockByNumber", &json!(["latest", false]))?;
+    Ok(json!({
+        "seconds": mining.as_secs_f64(),
+        "intake_seconds": intake.as_secs_f64(),
+        "transactions": load.count,
+        "in_last_block": block["transactions"].as_array().map(Vec::len),
+        "gas": block["gasUsed"],
+    }))
+}
