@@ -34,6 +34,7 @@ fn is_test(path: &str) -> bool {
         .iter()
         .any(|part| path.contains(part))
         || path.ends_with("/tests.rs")
+        || path.starts_with("fuzz/")
 }
 
 /// Checks one Rust file.
