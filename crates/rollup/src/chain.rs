@@ -21,7 +21,11 @@ use alloy_genesis::Genesis;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_rpc_types_eth::{Filter, FilterBlockOption, Log, TransactionRequest};
 use op_alloy_consensus::OpReceiptEnvelope;
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 use tokio::sync::broadcast;
 
 /// Events kept for a subscriber that lags; then it is told that it missed some.
@@ -110,6 +114,7 @@ impl Chain {
             log_limits: config.logs,
             proof_window: config.proof_window,
             genesis: genesis.header,
+            standing: Mutex::default(),
         };
         let sequencer = config
             .sequencer
@@ -146,6 +151,15 @@ struct Shared {
     log_limits: LogLimits,
     proof_window: u64,
     genesis: Sealed<Header>,
+    standing: Mutex<Option<Arc<Standing>>>,
+}
+
+/// Head and state for as long as the pool has followed no further block.
+#[derive(Debug)]
+struct Standing {
+    epoch: u64,
+    head: Sealed<Header>,
+    state: View,
 }
 
 /// A transaction in a block, with everything about it.
@@ -348,20 +362,34 @@ impl ChainHandle {
         }
         let tx = Arc::new(Transaction::decode(encoded)?);
         loop {
-            let epoch = self.0.pool.epoch();
-            let reader = self.reader()?;
-            let head = reader.head()?;
-            let state = reader.state(head.number)?;
+            let Standing { epoch, head, state } = &*self.standing()?;
             let admission = Admission {
                 spec: &self.0.spec,
-                head: &head,
-                state: &state,
-                epoch,
+                head,
+                state,
+                epoch: *epoch,
             };
             if let Some(hash) = self.0.pool.add(&tx, &admission, Instant::now())? {
                 return Ok(hash);
             }
         }
+    }
+
+    /// What transactions are checked against now. Opened once a block, not once a transaction.
+    fn standing(&self) -> Result<Arc<Standing>> {
+        // Before the state, so that a block in between shows.
+        let epoch = self.0.pool.epoch();
+        let standing = &self.0.standing;
+        let mut held = standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = held.as_ref().filter(|found| found.epoch == epoch) {
+            return Ok(Arc::clone(found));
+        }
+        let reader = self.reader()?;
+        let head = reader.head()?;
+        let state = reader.state(head.number)?;
+        let fresh = Arc::new(Standing { epoch, head, state });
+        *held = Some(Arc::clone(&fresh));
+        Ok(fresh)
     }
 
     /// How full the mempool is.

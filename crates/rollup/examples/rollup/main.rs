@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `genesis SENDERS FILE` | writes a `genesis.json` that this node and anvil both start from |
 //! | `serve FILE DIR` | a node over it on disk; prints `port`, ends when stdin does |
-//! | `submit URL SENDERS TRANSACTIONS [mine]` | signs transfers, then times them from the first byte sent to the last receipt; with `mine` it holds mining back and times one `evm_mine` apart |
+//! | `submit URL SENDERS TRANSACTIONS [mine]` | signs transfers, then times them from the first byte sent until the state has them all; with `mine` it times one `evm_mine` apart |
 //! | `execute SENDERS TRANSACTIONS` | one block of transfers, senders known: executed, hashed, on disk |
 //! | `root ACCOUNTS UPDATES` | state roots of blocks that touch UPDATES of ACCOUNTS accounts, and the same root built anew by alloy-trie |
 #![allow(clippy::print_stdout, reason = "replies to the program that asks")]
@@ -109,8 +109,9 @@ fn execute(senders: usize, count: usize) -> Fallible<Value> {
     config.sequencer = None;
     let chain = Chain::open(config)?;
     let handle = chain.handle();
+    let transfers = client::transfers(senders, count)?;
     let begun = Instant::now();
-    for raw in client::transfers(senders, count)? {
+    for raw in transfers {
         handle.send_raw(raw)?;
     }
     let admitted = begun.elapsed();
