@@ -64,6 +64,7 @@ pub(crate) fn measure(accounts: u64, updates: u64) -> Fallible<Value> {
         root = tries.root;
         let mut batch = Batch::default();
         state::append(&mut batch, &*snapshot, number, &changes, &tries)?;
+        drop(snapshot);
         store.commit(batch)?;
     }
     seconds.sort_by(f64::total_cmp);
@@ -98,6 +99,8 @@ fn apply(
     let tries = trie.apply(&*snapshot, changes)?;
     let mut batch = Batch::default();
     state::append(&mut batch, &*snapshot, number, changes, &tries)?;
+    // The store in memory copies what a snapshot still holds.
+    drop(snapshot);
     store.commit(batch)?;
     Ok(())
 }
