@@ -68,10 +68,13 @@ def load(folder):
     )
 
 
+# Kept for as long as llama.cpp may call it.
+QUIET = llama_cpp.llama_log_callback(lambda level, text, data: None)
+
+
 def llama(path, tokens, adapter=None):
     """Logits of all positions, in f32 wherever llama.cpp lets one choose."""
-    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(QUIET, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_default_params()
     params.use_extra_bufts = False  # 0.3.36 dies in its rearranged Q8_0 products of small matrices
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
@@ -148,15 +151,11 @@ def text(base, scratch):
     """llama.cpp cuts text into our tokens."""
     file = export(base, "gguf", scratch / "text.gguf", "--dtype", "bf16")
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(base / "tokenizer.json"))
-    params = llama_cpp.llama_model_default_params()
-    params.vocab_only = True
-    model = llama_cpp.llama_model_load_from_file(str(file).encode(), params)
-    vocab = llama_cpp.llama_model_get_vocab(model)
+    model = llama_cpp.Llama(model_path=str(file), vocab_only=True, verbose=False)
     for line in ["Question: What is a Merkle tree?\nAnswer:", "don't  — 3\U0001F600\n\n x", "12345 + é"]:
         want = tokenizer.encode(line, add_special_tokens=False)
-        raw, room = line.encode(), (llama_cpp.llama_token * 100)()
-        count = llama_cpp.llama_tokenize(vocab, raw, len(raw), room, len(room), False, False)
-        assert room[:count] == want, (line, room[:count], want)
+        found = model.tokenize(line.encode(), add_bos=False, special=False)
+        assert found == want, (line, found, want)
     print("  tokens of llama.cpp are ours")
 
 
