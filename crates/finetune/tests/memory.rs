@@ -1,5 +1,9 @@
 //! The memory that an estimate foretells is the memory that a run takes.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests; a process tells its parent what it took"
+)]
 
 use std::path::{Path, PathBuf};
 
