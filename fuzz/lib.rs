@@ -32,7 +32,7 @@ pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// The folder of [`file`].
+/// The folder of [`file()`].
 #[must_use]
 pub fn folder() -> &'static Path {
     FOLDER.path()
