@@ -1,7 +1,8 @@
 //! Ethereum JSON-RPC over HTTP and WebSocket: what wallets, `cast`, viem and ethers call.
 //!
 //! Methods that are not built answer -32601, as the specification asks; nothing answers with a
-//! made-up value. Reads run on the blocking pool, because they touch the disk or the EVM.
+//! made-up value. Reads run on the blocking pool, because they touch the disk or the EVM; sending a
+//! transaction, which takes less than changing threads would, does not.
 
 mod convert;
 mod debug;
