@@ -65,7 +65,9 @@ fn replay(args: &ReplayArgs) -> Result<()> {
 async fn export(args: &ExportBlocksArgs) -> Result<()> {
     let last = match args.to {
         Some(last) => last,
-        None => last_block(&args.rpc).await?,
+        None => last_block(&args.rpc)
+            .await
+            .with_context(|| format!("{} does not tell its last block", args.rpc))?,
     };
     ensure!(
         args.from <= last,
