@@ -242,10 +242,9 @@ abstract contract Rollup is Network {
     }
 
     function propose(bytes32 root, uint256 number, uint256 parent) internal returns (OutputGame game) {
+        uint256 bond = factory.initBonds(GAME);
         vm.prank(proposer);
-        game = OutputGame(
-            address(factory.create{value: factory.initBonds(GAME)}(GAME, root, abi.encode(number, parent)))
-        );
+        game = OutputGame(address(factory.create{value: bond}(GAME, root, abi.encode(number, parent))));
     }
 
     /// @notice Proposes what was sent so far as block `number`; the game's number.
