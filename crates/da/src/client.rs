@@ -1,11 +1,13 @@
 //! The side that puts payloads and gets them back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use openledger_primitives::{Bytes, keccak256};
+use openledger_primitives::{B256, Bytes, keccak256};
 use serde::Deserialize;
 
 use crate::MAX_PAYLOAD_LEN;
+use crate::certificate::{Certificate, CertificateError, Committee, Verifier};
 use crate::commitment::{CertificateKind, Commitment};
 
 /// Where payloads go and come from. Calls block; a caller on an async runtime gives them a
@@ -154,6 +156,9 @@ pub struct ClientConfig {
     pub put_timeout: Duration,
     /// How long a get may take as a whole.
     pub get_timeout: Duration,
+    /// What to judge certificates of the embedded server by. Without it they are opaque, as
+    /// EigenDA's are, and the server's word on them counts.
+    pub verifier: Option<Arc<Verifier>>,
 }
 
 impl ClientConfig {
@@ -167,6 +172,7 @@ impl ClientConfig {
             connect_timeout: Duration::from_secs(5),
             put_timeout: Duration::from_secs(120),
             get_timeout: Duration::from_secs(60),
+            verifier: None,
         }
     }
 }
@@ -176,10 +182,13 @@ impl ClientConfig {
 /// What it checks by itself, and what it takes on trust:
 ///
 /// - A **digest** is compared with what came back. A server can withhold, never substitute.
+/// - A certificate of the **embedded server** is judged here, before anything is asked for, and
+///   the payload is compared with it. That needs [`ClientConfig::verifier`].
 /// - A certificate of **EigenDA** is opaque here. Whether its operators signed, whether it is in
 ///   time and whether the payload is the one it names is eigenda-proxy's word: run your own.
 ///
-/// Redirects are not followed and proxies of the environment are not used.
+/// What is judged here is not left to the server: its answer 418 is then no reason to drop a
+/// commitment, only to wait. Redirects are not followed and proxies of the environment are not used.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     agent: ureq::Agent,
@@ -215,6 +224,49 @@ impl HttpClient {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.config.url
+    }
+
+    /// The committee that the server names as its operators', if it has certificates of its own.
+    /// Compare [`Committee::digest`] with one you trust.
+    ///
+    /// # Errors
+    /// As [`DaClient::get`].
+    pub fn committee(&self) -> Result<Option<Committee>, DaError> {
+        #[derive(Deserialize)]
+        struct Config {
+            openledger: Option<Ours>,
+        }
+        #[derive(Deserialize)]
+        struct Ours {
+            committee: Committee,
+        }
+        let config: Config = serde_json::from_slice(&self.fetch("/config")?)
+            .map_err(|error| unavailable(format!("the answer is no configuration: {error}")))?;
+        Ok(config.openledger.map(|ours| ours.committee))
+    }
+
+    /// What there is to judge `commitment` by.
+    fn judge<'a>(&'a self, commitment: &'a Commitment) -> Judge<'a> {
+        match (commitment, &self.config.verifier) {
+            (Commitment::Keccak(digest), _) => Judge::Digest(digest),
+            (Commitment::Certificate(certified), Some(verifier))
+                if certified.kind() == CertificateKind::Development =>
+            {
+                Judge::Verifier(verifier, certified.bytes())
+            }
+            (Commitment::Certificate(_), _) => Judge::Server,
+        }
+    }
+
+    /// Whether `commitment`, fresh from the server, is sound and that of `payload`.
+    fn check(&self, commitment: Commitment, payload: &[u8]) -> Result<Commitment, DaError> {
+        let wrong = |why| unavailable(format!("the server's commitment does not hold: {why}"));
+        let judge = self.judge(&commitment);
+        let certificate = judge.open(None).map_err(|why| wrong(why.to_string()))?;
+        judge
+            .compare(certificate.as_ref(), payload)
+            .map_err(wrong)?;
+        Ok(commitment)
     }
 
     fn post(&self, path: &str, payload: &[u8]) -> Result<Vec<u8>, DaError> {
@@ -260,13 +312,14 @@ impl DaClient for HttpClient {
             }
             CommitmentMode::Standard => {
                 let answer = self.post("/put?commitment_mode=standard", payload)?;
-                let commitment = Commitment::decode_standard(&answer).map_err(unusable)?;
-                check(&commitment, payload).map(|()| commitment)
+                self.check(
+                    Commitment::decode_standard(&answer).map_err(unusable)?,
+                    payload,
+                )
             }
             CommitmentMode::Generic => {
                 let answer = self.post("/put", payload)?;
-                let commitment = Commitment::decode(&answer).map_err(unusable)?;
-                check(&commitment, payload).map(|()| commitment)
+                self.check(Commitment::decode(&answer).map_err(unusable)?, payload)
             }
         }
     }
@@ -276,6 +329,11 @@ impl DaClient for HttpClient {
         commitment: &Commitment,
         l1_inclusion: Option<u64>,
     ) -> Result<Bytes, DaError> {
+        let judge = self.judge(commitment);
+        let certificate = judge.open(l1_inclusion).map_err(|error| DaError::Invalid {
+            reason: error.reason(),
+            message: error.to_string(),
+        })?;
         let mut query = Vec::new();
         let mut spelling = commitment.to_string();
         if self.config.mode == CommitmentMode::Standard
@@ -289,47 +347,53 @@ impl DaClient for HttpClient {
         }
         let mark = if query.is_empty() { "" } else { "?" };
         let path = format!("/get/{spelling}{mark}{}", query.join("&"));
-        let payload = self
-            .fetch(&path)
-            .map_err(|error| judge(commitment, error))?;
-        check(commitment, &payload)?;
+        let payload = self.fetch(&path).map_err(|error| match error {
+            DaError::Invalid { reason, message } if !matches!(judge, Judge::Server) => unavailable(
+                format!("the server calls a sound commitment invalid ({reason}): {message}"),
+            ),
+            error => error,
+        })?;
+        let compared = judge.compare(certificate.as_ref(), &payload);
+        compared.map_err(|why| unavailable(format!("the server has another payload: {why}")))?;
         Ok(payload.into())
     }
 }
 
-/// Compares `payload` with what `commitment` says of it.
-fn check(commitment: &Commitment, payload: &[u8]) -> Result<(), DaError> {
-    match commitment {
-        Commitment::Keccak(digest) => {
-            let found = keccak256(payload);
-            if found == *digest {
-                Ok(())
-            } else {
-                let message = format!("the server has {found} in place of {digest}");
-                Err(unavailable(message))
-            }
-        }
-        Commitment::Certificate(_) => Ok(()),
-    }
+/// Who says whether a commitment is sound, and what its payload is.
+enum Judge<'a> {
+    /// The payload's digest.
+    Digest(&'a B256),
+    /// We, by the certificate.
+    Verifier(&'a Verifier, &'a [u8]),
+    /// The server.
+    Server,
 }
 
-/// A server's word that a commitment is invalid counts only where nobody here can tell.
-fn judge(commitment: &Commitment, error: DaError) -> DaError {
-    let opaque = match commitment {
-        Commitment::Keccak(_) => false,
-        Commitment::Certificate(certified) => match certified.kind() {
-            CertificateKind::EigenDaV1
-            | CertificateKind::EigenDaV2
-            | CertificateKind::EigenDaV3
-            | CertificateKind::EigenDaV4
-            | CertificateKind::Development => true,
-        },
-    };
-    match error {
-        DaError::Invalid { reason, message } if !opaque => unavailable(format!(
-            "the server calls a sound commitment invalid ({reason}): {message}"
-        )),
-        error => error,
+impl Judge<'_> {
+    /// The certificate, if it can be judged here and is sound.
+    fn open(&self, l1_inclusion: Option<u64>) -> Result<Option<Certificate>, CertificateError> {
+        match self {
+            Self::Digest(_) | Self::Server => Ok(None),
+            Self::Verifier(verifier, bytes) => verifier.verify(bytes, l1_inclusion).map(Some),
+        }
+    }
+
+    /// Compares `payload` with what is known of it.
+    fn compare(&self, certificate: Option<&Certificate>, payload: &[u8]) -> Result<(), String> {
+        match (self, certificate) {
+            (Self::Digest(digest), _) => {
+                let found = keccak256(payload);
+                if found == **digest {
+                    Ok(())
+                } else {
+                    Err(format!("its digest is {found}, not {digest}"))
+                }
+            }
+            (Self::Verifier(verifier, _), Some(certificate)) => verifier
+                .verify_payload(certificate, payload)
+                .map_err(|error| error.to_string()),
+            (Self::Verifier(..), None) | (Self::Server, _) => Ok(()),
+        }
     }
 }
 

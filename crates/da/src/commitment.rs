@@ -52,7 +52,7 @@ pub enum CertificateKind {
     EigenDaV3,
     /// EigenDA V2, fourth version of the certificate.
     EigenDaV4,
-    /// A certificate of the embedded server's operators.
+    /// A certificate of the embedded server's operators: [`crate::certificate::Certificate`].
     Development,
 }
 

@@ -5,9 +5,13 @@
 //! POST  /put/0x00<keccak256>  payload, nothing comes back
 //! GET   /get/0x<commitment>   payload                        ?commitment_mode=standard
 //!                                                            ?l1_inclusion_block_number=N
+//!                                                            ?return_encoded_payload
 //! GET   /health  /config  /metrics
 //! GET   /memstore/config      faults to inject; PATCH changes them
 //! ```
+//!
+//! With [`ServerConfig::certificates`] the commitment is a certificate, and a certificate that
+//! does not hold is answered with 418 and the reason; without, it is the payload's digest.
 //!
 //! A payload is on the disk, synced, before it is acknowledged, and stays for the retention.
 //! Every connection carries one request and has one deadline for all of it, so a peer that
@@ -16,6 +20,7 @@
 
 mod faults;
 mod guard;
+mod issuer;
 mod routes;
 
 use std::fmt;
@@ -28,12 +33,52 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::MAX_PAYLOAD_LEN;
+use crate::certificate::{Committee, CommitteeError};
 use crate::vault::Vault;
 use faults::Faults;
+use issuer::Issuer;
 use routes::State;
 
 /// A clock: seconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The number of the layer 1's newest block that the caller knows.
+pub type BlockNumber = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// How the server makes certificates.
+#[derive(Clone)]
+pub struct Certificates {
+    /// How many operators there are, when their keys are made at the first start; then the file
+    /// `operators.secret` in the folder says so.
+    pub operators: usize,
+    /// The share of the stake that must have signed, in percent.
+    pub threshold_percent: u8,
+    /// What certificates refer to. They are stale when included [`RECENCY_WINDOW`] blocks later.
+    ///
+    /// [`RECENCY_WINDOW`]: crate::certificate::RECENCY_WINDOW
+    pub reference_block: BlockNumber,
+}
+
+impl Certificates {
+    /// Four operators, 67 percent.
+    #[must_use]
+    pub fn new(reference_block: BlockNumber) -> Self {
+        Self {
+            operators: 4,
+            threshold_percent: 67,
+            reference_block,
+        }
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates")
+            .field("operators", &self.operators)
+            .field("threshold_percent", &self.threshold_percent)
+            .finish_non_exhaustive()
+    }
+}
 
 /// How long EigenDA keeps a blob.
 const RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -60,12 +105,14 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// How long a connection may last, from its first byte to the last one of the answer.
     pub deadline: Duration,
+    /// What `POST /put` answers with; `None` is the digest of the payload.
+    pub certificates: Option<Certificates>,
     /// Whether `/memstore/config` exists. For tests: anybody who reaches it can break the server.
     pub fault_injection: bool,
 }
 
 impl ServerConfig {
-    /// The defaults: 14 days of retention, no faults.
+    /// The defaults: 14 days of retention, digests in place of certificates, no faults.
     #[must_use]
     pub fn new(address: SocketAddr, data_dir: impl Into<PathBuf>, clock: Clock) -> Self {
         Self {
@@ -77,7 +124,8 @@ impl ServerConfig {
             max_payload: MAX_PAYLOAD_LEN,
             max_requests: 8,
             max_connections: 256,
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_secs(120),
+            certificates: None,
             fault_injection: false,
         }
     }
@@ -90,6 +138,7 @@ impl fmt::Debug for ServerConfig {
             .field("data_dir", &self.data_dir)
             .field("retention", &self.retention)
             .field("max_payload", &self.max_payload)
+            .field("certificates", &self.certificates)
             .field("fault_injection", &self.fault_injection)
             .finish_non_exhaustive()
     }
@@ -110,6 +159,9 @@ pub enum ServerError {
     /// The payloads cannot be reached.
     #[error(transparent)]
     Store(#[from] openledger_store::Error),
+    /// The operators cannot sign.
+    #[error(transparent)]
+    Committee(#[from] CommitteeError),
 }
 
 /// A server that listens. Dropping it stops the server without waiting for anything; what it
@@ -117,6 +169,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    committee: Option<Committee>,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     sweeping: JoinHandle<()>,
@@ -133,6 +186,12 @@ impl Running {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The operators that sign its certificates, if it has any.
+    #[must_use]
+    pub fn committee(&self) -> Option<&Committee> {
+        self.committee.as_ref()
     }
 
     /// Takes no new connection, answers what has begun (each within its deadline), and ends.
@@ -158,12 +217,17 @@ pub async fn serve(config: ServerConfig) -> Result<Running, ServerError> {
     let address = config.address;
     let fail = |source| ServerError::Listen { address, source };
     let vault = Vault::open(&config.data_dir.join("payloads"))?;
+    let issuer = match &config.certificates {
+        Some(certificates) => Some(Issuer::open(&config.data_dir, certificates)?),
+        None => None,
+    };
+    let committee = issuer.as_ref().map(|issuer| issuer.committee().clone());
     let listener = tokio::net::TcpListener::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
     let listener = guard::Guarded::new(listener, config.max_connections, config.deadline);
     let faults = Faults::new(config.max_payload.min(MAX_PAYLOAD_LEN), config.retention);
     let sweep_every = config.sweep_every;
-    let state = Arc::new(State::new(config, vault, faults));
+    let state = Arc::new(State::new(config, vault, faults, issuer));
 
     let (stop, stopped) = watch::channel(false);
     let wait = |mut stopped: watch::Receiver<bool>| async move {
@@ -196,6 +260,7 @@ pub async fn serve(config: ServerConfig) -> Result<Running, ServerError> {
     tracing::info!(%address, "data availability server listens");
     Ok(Running {
         address,
+        committee,
         stop,
         serving,
         sweeping,

@@ -19,8 +19,10 @@ use tokio::sync::Semaphore;
 
 use super::ServerConfig;
 use super::faults::{DerivationError, Faults, Update};
-use crate::DecodeError;
-use crate::commitment::{Commitment, from_hex};
+use super::issuer::Issuer;
+use crate::certificate::CertificateError;
+use crate::commitment::{CertificateKind, Commitment, DecodeError, from_hex};
+use crate::encoding;
 use crate::vault::Vault;
 
 /// What all requests share.
@@ -28,6 +30,7 @@ pub(super) struct State {
     config: ServerConfig,
     vault: Vault,
     faults: Faults,
+    issuer: Option<Issuer>,
     requests: Semaphore,
     counts: Counts,
 }
@@ -92,12 +95,39 @@ impl From<DecodeError> for Refusal {
     }
 }
 
+/// What a certificate that does not hold is answered with.
+impl From<CertificateError> for Refusal {
+    fn from(error: CertificateError) -> Self {
+        match error {
+            // Signed by others, perhaps by this server before it lost its keys: not for us to
+            // say that it is invalid.
+            CertificateError::Committee { .. } => Self::NotFound,
+            error => Self::Teapot(DerivationError {
+                status_code: error.reason().code(),
+                msg: error.to_string(),
+            }),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Options {
     commitment_mode: Option<String>,
+    l1_inclusion_block_number: Option<u64>,
+    return_encoded_payload: Option<String>,
 }
 
 impl Options {
+    /// As in eigenda-proxy, 0 is as good as none.
+    fn l1_inclusion(&self) -> Option<u64> {
+        self.l1_inclusion_block_number.filter(|block| *block != 0)
+    }
+
+    fn encoded(&self) -> bool {
+        let value = self.return_encoded_payload.as_deref();
+        value.is_some_and(|v| v.is_empty() || v == "1" || v.eq_ignore_ascii_case("true"))
+    }
+
     fn standard(&self) -> bool {
         self.commitment_mode.as_deref() == Some("standard")
     }
@@ -151,12 +181,19 @@ async fn put(
     Query(options): Query<Options>,
     request: Request,
 ) -> Answer<Vec<u8>> {
-    let payload = state.payload(request).await?;
-    if options.standard() {
-        return Err(Refusal::BadRequest("no certificates here".into()));
+    if options.standard() && state.issuer.is_none() {
+        let why = "there are no certificates here, and a digest has no standard spelling";
+        return Err(Refusal::BadRequest(why.into()));
     }
-    let digest = state.store(payload).await?;
-    Ok(Commitment::Keccak(digest).encode().into())
+    let payload = state.payload(request).await?;
+    let commitment = state.store(payload, true).await?;
+    let spelling = if options.standard() {
+        commitment.encode_standard()
+    } else {
+        Some(commitment.encode())
+    };
+    let spelling = spelling.ok_or_else(|| Refusal::Internal("no such spelling".into()))?;
+    Ok(spelling.to_vec())
 }
 
 async fn put_keccak(
@@ -174,7 +211,7 @@ async fn put_keccak(
         let why = format!("{commitment} is not the commitment of this payload");
         return Err(Refusal::BadRequest(why));
     }
-    state.store(payload).await?;
+    state.store(payload, false).await?;
     Ok(())
 }
 
@@ -194,16 +231,20 @@ async fn fetch(
     if settings.get_returns_error {
         return Err(Refusal::Internal("a fault on request".into()));
     }
-    let digest = match commitment {
-        Commitment::Keccak(digest) => digest,
-        Commitment::Certificate(_) => return Err(Refusal::NotFound),
-    };
+    let digest = state
+        .clone()
+        .open(commitment, options.l1_inclusion())
+        .await?;
     if let Some(error) = state.faults.marked(&digest) {
         return Err(Refusal::Teapot(error));
     }
     let payload = state.clone().load(digest).await?.ok_or(Refusal::NotFound)?;
     add(&state.counts.gets, 1);
     add(&state.counts.get_bytes, payload.len());
+    if options.encoded() {
+        let encoded = encoding::encode(&payload);
+        return encoded.map_err(|error| Refusal::Internal(error.to_string()));
+    }
     Ok(payload)
 }
 
@@ -217,6 +258,10 @@ async fn config(Shared(state): Shared<Arc<State>>) -> Json<serde_json::Value> {
         "max_payload_size_bytes": state.faults.settings().max_blob_size_bytes,
         "apis_enabled": ["op-generic", "op-keccak", "standard"],
         "read_only_mode": false,
+        "openledger": state.issuer.as_ref().map(|issuer| json!({
+            "committee": issuer.committee(),
+            "committee_digest": issuer.committee().digest(),
+        })),
     }))
 }
 
@@ -257,13 +302,19 @@ async fn set_faults(Shared(state): Shared<Arc<State>>, body: String) -> Answer<R
 }
 
 impl State {
-    pub(super) fn new(config: ServerConfig, vault: Vault, faults: Faults) -> Self {
+    pub(super) fn new(
+        config: ServerConfig,
+        vault: Vault,
+        faults: Faults,
+        issuer: Option<Issuer>,
+    ) -> Self {
         Self {
             requests: Semaphore::new(config.max_requests),
             counts: Counts::default(),
             config,
             vault,
             faults,
+            issuer,
         }
     }
 
@@ -309,8 +360,9 @@ impl State {
         Ok(payload.into())
     }
 
-    /// Stores a payload, unless it is to fail.
-    async fn store(self: Arc<Self>, payload: Vec<u8>) -> Answer<B256> {
+    /// Stores a payload, unless it is to fail, and returns a certificate if there are any and
+    /// one is asked for, else the digest.
+    async fn store(self: Arc<Self>, payload: Vec<u8>, certify: bool) -> Answer<Commitment> {
         let settings = self.faults.settings();
         tokio::time::sleep(settings.put_latency).await;
         if settings.put_returns_failover_error {
@@ -318,16 +370,48 @@ impl State {
         }
         let length = payload.len();
         let state = self.clone();
-        let digest = blocking(move || {
+        let stored = blocking(move || {
             // Kept for ever, a folder per day is as good as any.
             let span = state.times().map_or(86_400, |(span, _)| span);
-            state.vault.put(&payload, (state.config.clock)(), span)
+            let digest = state.vault.put(&payload, (state.config.clock)(), span)?;
+            let commitment = match &state.issuer {
+                Some(issuer) if certify => {
+                    let certificate = issuer
+                        .certify(&payload)
+                        .map_err(|error| Refusal::BadRequest(error.to_string()))?;
+                    let bytes = certificate.encode().into();
+                    Commitment::certificate(CertificateKind::Development, bytes)?
+                }
+                _ => Commitment::Keccak(digest),
+            };
+            Ok::<_, Refusal>((digest, commitment))
         });
-        let digest = digest.await?;
+        let (digest, commitment) = stored.await?;
         self.faults.mark(digest);
         add(&self.counts.puts, 1);
         add(&self.counts.put_bytes, length);
-        Ok(digest)
+        Ok(commitment)
+    }
+
+    /// The digest of the payload of `commitment`, which must be sound.
+    async fn open(
+        self: Arc<Self>,
+        commitment: Commitment,
+        l1_inclusion: Option<u64>,
+    ) -> Answer<B256> {
+        match commitment {
+            Commitment::Keccak(digest) => Ok(digest),
+            Commitment::Certificate(certified) => {
+                blocking(move || match &self.issuer {
+                    Some(issuer) if certified.kind() == CertificateKind::Development => {
+                        let certificate = issuer.verify(certified.bytes(), l1_inclusion)?;
+                        Ok(certificate.payload_digest())
+                    }
+                    _ => Err(Refusal::NotFound),
+                })
+                .await
+            }
+        }
     }
 
     async fn load(self: Arc<Self>, digest: B256) -> Answer<Option<Vec<u8>>> {

@@ -1,6 +1,9 @@
 //! The server over real sockets, with the client and with peers that misbehave.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod certificates;
+mod kill;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -59,6 +62,10 @@ impl Served {
         ask(self.address(), request)
     }
 
+    fn ask_bytes(&self, request: &str) -> (u16, Vec<u8>) {
+        ask_bytes(self.address(), request)
+    }
+
     fn set(&self, body: &str) {
         let length = body.len();
         let request = format!(
@@ -75,21 +82,27 @@ impl Served {
 }
 
 fn ask(address: SocketAddr, request: &str) -> (u16, String) {
+    let (status, body) = ask_bytes(address, request);
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+fn ask_bytes(address: SocketAddr, request: &str) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     // The server may answer and close before it has read everything.
     let _ = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer
-        .split(' ')
-        .nth(1)
-        .map_or(0, |status| status.parse().unwrap());
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, body.to_owned())
+    let end = answer.windows(4).position(|end| end == b"\r\n\r\n");
+    let (head, body) = answer.split_at(end.map_or(answer.len(), |end| end + 4));
+    let head = String::from_utf8_lossy(head);
+    let status = head.split(' ').nth(1);
+    (
+        status.map_or(0, |status| status.parse().unwrap()),
+        body.to_vec(),
+    )
 }
 
 fn get(path: &str) -> String {
@@ -370,6 +383,10 @@ fn more_requests_than_places_are_told_to_come_back() {
 
 /// A server that says one thing to one request.
 fn says(answer: Vec<u8>) -> HttpClient {
+    HttpClient::new(says_config(answer))
+}
+
+fn says_config(answer: Vec<u8>) -> ClientConfig {
     let listener = TcpListener::bind(ANY).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -383,7 +400,7 @@ fn says(answer: Vec<u8>) -> HttpClient {
     let mut config = ClientConfig::new(format!("http://{address}/"));
     config.get_timeout = Duration::from_secs(2);
     config.put_timeout = Duration::from_secs(2);
-    HttpClient::new(config)
+    config
 }
 
 fn answer(status: &str, body: &[u8]) -> Vec<u8> {
