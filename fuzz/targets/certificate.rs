@@ -10,6 +10,10 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(certificate.encode(), bytes, "one spelling only");
     }
     if let Ok(payload) = encoding::decode(bytes) {
-        assert_eq!(encoding::encode(&payload).as_deref(), Ok(bytes), "one spelling only");
+        assert_eq!(
+            encoding::encode(&payload).as_deref(),
+            Ok(bytes),
+            "one spelling only"
+        );
     }
 });

@@ -83,6 +83,9 @@ impl fmt::Debug for Certificates {
 /// How long EigenDA keeps a blob.
 const RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
+/// How long a shutdown waits for answers.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What a server needs to know.
 #[derive(Clone)]
 pub struct ServerConfig {
@@ -194,10 +197,11 @@ impl Running {
         self.committee.as_ref()
     }
 
-    /// Takes no new connection, answers what has begun (each within its deadline), and ends.
+    /// Takes no new connection, waits a few seconds for answers that have begun, and ends. A peer
+    /// that trickles cannot hold it up.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        let _ = (&mut self.serving).await;
+        let _ = tokio::time::timeout(GRACE, &mut self.serving).await;
     }
 }
 

@@ -336,8 +336,9 @@ impl State {
 
     /// How many seconds a folder takes payloads for, and how many it is kept. `None` is for ever.
     fn times(&self) -> Option<(u64, u64)> {
-        let retention = self.faults.settings().blob_expiration.as_secs();
-        (retention > 0).then_some(((retention / 14).max(1), retention))
+        let retention = self.faults.settings().blob_expiration;
+        let seconds = retention.as_secs().max(1);
+        (!retention.is_zero()).then_some(((seconds / 14).max(1), seconds))
     }
 
     /// The body of a put, within the limits.

@@ -78,6 +78,7 @@ impl Served {
     fn shutdown(mut self) {
         self.runtime
             .block_on(self.running.take().unwrap().shutdown());
+        self.runtime.shutdown_background();
     }
 }
 
@@ -262,6 +263,16 @@ fn peers_that_trickle_or_sleep_are_cut_off() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     assert!(begun.elapsed() < Duration::from_secs(15));
+    drop(served);
+
+    // Nor do they keep a server from ending.
+    let served = Served::new(dir.path(), |_| {});
+    let mut slow = TcpStream::connect(served.address()).unwrap();
+    slow.write_all(head.as_bytes()).unwrap();
+    served.client(CommitmentMode::Keccak).put(b"now").unwrap();
+    let begun = Instant::now();
+    served.shutdown();
+    assert!(begun.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
