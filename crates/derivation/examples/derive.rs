@@ -46,7 +46,9 @@ fn main() {
             last = pipeline.step(&head).expect("no source fails");
             spent += start.elapsed().as_secs_f64();
             match &last {
-                Step::Attributes(attributes) => drop(l2.execute(attributes)),
+                Step::Attributes(attributes) => {
+                    l2.execute(attributes);
+                }
                 Step::Advanced(_) => {}
                 Step::Idle | Step::Reset { .. } => break,
             }

@@ -194,7 +194,9 @@ fn a_channel_that_takes_too_long_is_forgotten() {
     assert!(!rest.is_empty());
     let tx = world.inline(first);
     world.l1.push(vec![tx], &[]);
-    (0..51).for_each(|_| drop(world.l1.push(Vec::new(), &[])));
+    for _ in 0..51 {
+        world.l1.push(Vec::new(), &[]);
+    }
     let tx = world.inline(rest);
     world.l1.push(vec![tx], &[]);
     let (mut pipeline, l2) = world.verifier();
@@ -313,7 +315,9 @@ fn after_a_restart_a_reorg_goes_back_by_one_window() {
         l2.clone(),
     );
     world.l1.pop(4);
-    (0..4).for_each(|_| drop(world.l1.push(Vec::new(), &[])));
+    for _ in 0..4 {
+        world.l1.push(Vec::new(), &[]);
+    }
     let Step::Reset { safe, .. } = derive(&mut pipeline, &l2) else {
         panic!("no reset")
     };
@@ -424,7 +428,9 @@ fn an_invalid_block_is_replaced_by_its_deposits() {
                 pipeline.flush_channel();
                 replaced = Some(l2.execute(&plain));
             }
-            Step::Attributes(attributes) => drop(l2.execute(&attributes)),
+            Step::Attributes(attributes) => {
+                l2.execute(&attributes);
+            }
             Step::Advanced(_) => {}
             step => {
                 assert_eq!(step, Step::Idle);
