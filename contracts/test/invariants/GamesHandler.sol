@@ -124,9 +124,10 @@ contract GamesHandler is Rollup {
         try games[which % games.length].withdraw(payable(account)) {} catch {}
     }
 
-    function warp(uint256 time) external {
+    /// @dev Steps of one size, because random numbers are mostly tiny ones.
+    function warp(bool day) external {
         _watch();
-        vm.warp(block.timestamp + bound(time, 1, CLOCK));
+        vm.warp(block.timestamp + (day ? CLOCK + 1 : CLOCK / 4));
     }
 
     // --- the honest ones ---
@@ -162,6 +163,11 @@ contract GamesHandler is Rollup {
                 vm.prank(challenger);
                 if (right) game.agree(duel);
                 else game.disagree(duel);
+            } else if (
+                d.phase == DuelPhase.Proposer && block.timestamp > uint256(d.movedAt) + d.proposerClock
+            ) {
+                game.timeout(duel);
+                return;
             } else if (d.phase == DuelPhase.Decision) {
                 bool right = d.highRoot == truth(d.high);
                 vm.prank(guardian);
