@@ -56,7 +56,7 @@ contract GamesHandler is Rollup {
             if (games[parent].status() == GameStatus.CHALLENGER_WINS) return;
             from = games[parent].l2BlockNumber();
         }
-        uint256 number = from + bound(length, 1, 1000);
+        uint256 number = from + bound(length, 1, 64);
         bytes32 root = honest ? truth(number) : keccak256(abi.encode("lie", next++));
         bytes memory extra = abi.encode(number, parent);
         (, uint64 existing) = factory.games(GAME, root, extra);
@@ -74,20 +74,29 @@ contract GamesHandler is Rollup {
         try game.challenge{value: BOND}() {} catch {}
     }
 
-    /// @notice One move of whoever is at turn in a duel, unless that is an honest side.
+    /// @notice A duel goes on, by random moves of the dishonest sides and good ones of the honest, until a
+    /// side stops moving.
     function move(uint256 which, uint256 duel, uint256 seed) external {
         if (games.length == 0) return;
         OutputGame game = games[which % games.length];
         if (game.duelCount() == 0) return;
         duel %= game.duelCount();
+        uint256 rounds = seed % 16;
+        for (uint256 i = 0; i < rounds && game.status() == GameStatus.IN_PROGRESS; ++i) {
+            _play(game, duel);
+            if (game.status() == GameStatus.IN_PROGRESS) {
+                _cheat(game, duel, uint256(keccak256(abi.encode(seed, i))));
+            }
+        }
+    }
+
+    function _cheat(OutputGame game, uint256 duel, uint256 seed) internal {
         Duel memory d = game.duels(duel);
         if (d.phase == DuelPhase.Proposer && game.gameCreator() == liar) {
             uint256 middle = game.midpoint(duel);
+            bytes32 root = seed % 3 == 0 ? truth(middle) : keccak256(abi.encode("lie", seed));
             vm.prank(liar);
-            try game.claimMidpoint(
-                duel, seed % 3 == 0 ? truth(middle) : keccak256(abi.encode("lie", seed))
-            ) {}
-                catch {}
+            try game.claimMidpoint(duel, root) {} catch {}
         }
         if (d.phase == DuelPhase.Challenger && d.challenger != challenger) {
             vm.prank(d.challenger);
