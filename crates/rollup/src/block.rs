@@ -164,39 +164,85 @@ impl Block {
     /// [`Error::InvalidBlock`] where the bytes are not one block, or hold uncles or withdrawals;
     /// [`Error::InvalidTransaction`] for a transaction that is none.
     pub fn decode_rlp(bytes: &[u8]) -> Result<Self> {
-        use alloy_rlp::{Decodable, EMPTY_LIST_CODE, Header as Item};
-        let bad = |e: &dyn core::fmt::Display| Error::InvalidBlock(format!("block RLP: {e}"));
+        use alloy_rlp::Decodable;
+        let raw = RawBlock::decode(bytes)?;
+        let header = Header::decode(&mut raw.header.as_ref()).map_err(|e| malformed(&e))?;
+        let decode = |encoded| Transaction::decode(encoded).map(Arc::new);
+        let transactions = raw.transactions.into_iter().map(decode);
+        Ok(Self {
+            header: header.seal_slow(),
+            transactions: transactions.collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A block cut into its parts, none of which is looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawBlock {
+    /// RLP of the header.
+    pub header: Bytes,
+    /// Transactions, EIP-2718.
+    pub transactions: Vec<Bytes>,
+}
+
+impl RawBlock {
+    /// Cuts what [`Block::encode_rlp`] writes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidBlock`] where the bytes are not one block, or hold uncles or withdrawals.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        use alloy_rlp::{EMPTY_LIST_CODE, Header as Item};
         let mut rest = bytes;
-        let mut body = Item::decode_bytes(&mut rest, true).map_err(|e| bad(&e))?;
+        let mut body = Item::decode_bytes(&mut rest, true).map_err(|e| malformed(&e))?;
         if !rest.is_empty() {
-            return Err(bad(&"bytes follow the block"));
+            return Err(malformed(&"bytes follow the block"));
         }
-        let header = Header::decode(&mut body).map_err(|e| bad(&e))?;
-        let mut items = Item::decode_bytes(&mut body, true).map_err(|e| bad(&e))?;
+        let whole = body;
+        let fields = Item::decode(&mut body).map_err(|e| malformed(&e))?;
+        let prefix = whole.len() - body.len();
+        let header = whole.get(..prefix + fields.payload_length);
+        let header = header.ok_or_else(|| malformed(&"the header ends early"))?;
+        body = &whole[header.len()..];
+        let mut items = Item::decode_bytes(&mut body, true).map_err(|e| malformed(&e))?;
         let mut transactions = Vec::new();
         while !items.is_empty() {
             let whole = items;
-            let item = Item::decode(&mut items).map_err(|e| bad(&e))?;
+            let item = Item::decode(&mut items).map_err(|e| malformed(&e))?;
             let payload = items
                 .get(..item.payload_length)
-                .ok_or_else(|| bad(&"a transaction ends early"))?;
+                .ok_or_else(|| malformed(&"a transaction ends early"))?;
             items = &items[item.payload_length..];
             let encoded = if item.list {
                 &whole[..whole.len() - items.len()]
             } else {
                 payload
             };
-            let tx = Transaction::decode(Bytes::copy_from_slice(encoded))?;
-            transactions.push(Arc::new(tx));
+            transactions.push(Bytes::copy_from_slice(encoded));
         }
         if body != [EMPTY_LIST_CODE; 2] {
-            return Err(bad(&"neither uncles nor withdrawals are expected"));
+            return Err(malformed(&"neither uncles nor withdrawals are expected"));
         }
         Ok(Self {
-            header: header.seal_slow(),
+            header: Bytes::copy_from_slice(header),
             transactions,
         })
     }
+}
+
+fn malformed(reason: &dyn core::fmt::Display) -> Error {
+    Error::InvalidBlock(format!("block RLP: {reason}"))
+}
+
+/// The output root of a block, version 0: what a proposer claims on L1 and withdrawals are proven
+/// against (specs, "L2 output root proposals"). `None` before Isthmus, whose headers lack the
+/// storage root of the message passer.
+#[must_use]
+pub fn output_root(header: &Sealed<Header>) -> Option<B256> {
+    let passer = header.withdrawals_root?;
+    let parts = [B256::ZERO, header.state_root, passer, header.hash()];
+    Some(alloy_primitives::keccak256(
+        parts.map(|part| part.0).concat(),
+    ))
 }
 
 /// A block with what executing it gave.

@@ -9,8 +9,9 @@ use crate::{
     kv::{DiskStore, MemoryStore, Store},
     logs::{self, LogLimits},
     pool::{Admission, Pool, PoolConfig, PoolError, PoolStatus},
+    preconfirm::{Feed, SubBlock},
     reader::{ChainReader, Labels, Totals},
-    sequencer::{BlockMaker, Clock, Sequencer, SequencerConfig},
+    sequencer::{AttributesSource, BlockMaker, Clock, Sequencer, SequencerConfig},
     spec::ChainSpec,
     state::{AccountProof, StateTrie, View, reverse_to},
     witness::{self, BlockWitness},
@@ -38,6 +39,10 @@ pub struct ChainConfig {
     pub data_dir: Option<PathBuf>,
     /// The genesis description; its `config.chain_id` is the chain id.
     pub genesis: Genesis,
+    /// The rules; [`ChainConfig::new`] takes the OP Stack's up to Jovian.
+    pub spec: ChainSpec,
+    /// For a chain derived from L1, what its blocks begin with.
+    pub attributes: Option<Arc<dyn AttributesSource>>,
     /// When blocks are made; `None` for a chain that is only driven by hand or by derivation.
     pub sequencer: Option<SequencerConfig>,
     /// Limits of the mempool.
@@ -55,6 +60,8 @@ impl ChainConfig {
     #[must_use]
     pub fn new(data_dir: Option<PathBuf>, genesis: Genesis) -> Self {
         Self {
+            spec: ChainSpec::jovian_at_genesis(genesis.config.chain_id),
+            attributes: None,
             data_dir,
             genesis,
             sequencer: Some(SequencerConfig::default()),
@@ -80,7 +87,7 @@ impl Chain {
     /// When the genesis is invalid, the directory belongs to another chain or another process, or
     /// the store fails.
     pub fn open(config: ChainConfig) -> Result<Self> {
-        let spec = Arc::new(ChainSpec::jovian_at_genesis(config.genesis.config.chain_id));
+        let spec = Arc::new(config.spec);
         let genesis = GenesisBlock::new(&spec, &config.genesis)?;
         let store: Arc<dyn Store> = match &config.data_dir {
             Some(dir) => Arc::new(DiskStore::open(dir)?),
@@ -95,6 +102,7 @@ impl Chain {
             &genesis,
             events.clone(),
         )?);
+        let feed = Arc::<Feed>::default();
         let maker = BlockMaker {
             spec: Arc::clone(&spec),
             store: Arc::clone(&store),
@@ -102,6 +110,8 @@ impl Chain {
             engine: Arc::clone(&engine),
             clock: config.clock,
             config: config.sequencer.unwrap_or_default(),
+            source: config.attributes,
+            feed: Arc::clone(&feed),
             turn: Arc::default(),
         };
         let shared = Shared {
@@ -110,6 +120,7 @@ impl Chain {
             pool,
             engine,
             events,
+            feed,
             maker: maker.clone(),
             log_limits: config.logs,
             proof_window: config.proof_window,
@@ -147,6 +158,7 @@ struct Shared {
     pool: Arc<Pool>,
     engine: Arc<dyn Engine>,
     events: broadcast::Sender<ChainEvent>,
+    feed: Arc<Feed>,
     maker: BlockMaker,
     log_limits: LogLimits,
     proof_window: u64,
@@ -398,6 +410,10 @@ impl ChainHandle {
         self.0.pool.status()
     }
 
+    pub(crate) fn maker(&self) -> &BlockMaker {
+        &self.0.maker
+    }
+
     /// Makes a block now, whatever the sequencer's clock says.
     ///
     /// # Errors
@@ -526,6 +542,18 @@ impl ChainHandle {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<ChainEvent> {
         self.0.events.subscribe()
+    }
+
+    /// Follows the sub-blocks of blocks that are still open, from now on.
+    #[must_use]
+    pub fn subscribe_sub_blocks(&self) -> broadcast::Receiver<Arc<SubBlock>> {
+        self.0.feed.subscribe()
+    }
+
+    /// The block that is still open, as far as it has been told; its hash is zero.
+    #[must_use]
+    pub fn pending(&self) -> Option<Arc<ExecutedBlock>> {
+        self.0.feed.pending()
     }
 
     /// Waits until a transaction is in a block.

@@ -81,6 +81,9 @@ pub enum Error {
         /// What the operating system said.
         reason: String,
     },
+    /// L1 cannot be read now; what needed it is tried again.
+    #[error("layer 1: {0}")]
+    Layer1(String),
     /// The component was shut down.
     #[error("the chain is shutting down")]
     Closed,

@@ -6,6 +6,7 @@
 use crate::{
     block::Transaction,
     error::{Error, Result},
+    ethereum,
     spec::ChainSpec,
     state::StateChanges,
 };
@@ -80,6 +81,12 @@ pub trait Candidates {
     /// Tells that the transaction returned last did not get in. Later transactions of the same
     /// sender should not be offered.
     fn skipped(&mut self, transaction: &Transaction, reason: Skip);
+
+    /// Tells what is in the block so far, after the forced transactions and after each one that
+    /// got in.
+    fn ran(&mut self, transactions: &[Arc<Transaction>], receipts: &[OpReceiptEnvelope]) {
+        let _ = (transactions, receipts);
+    }
 }
 
 /// No optional transactions.
@@ -105,6 +112,8 @@ pub struct Execution {
     pub gas_used: u64,
     /// DA footprint (Jovian), the header's `blobGasUsed`.
     pub da_footprint: u64,
+    /// Hash of the requests to the consensus layer (EIP-7685); an OP Stack block has none.
+    pub requests_hash: B256,
     /// State changes.
     pub changes: StateChanges,
 }
@@ -158,6 +167,9 @@ where
         )));
     }
     let header = draft(spec, parent, parent_hash, inputs)?;
+    if spec.is_ethereum() {
+        return ethereum::execute(spec, &header, state, forced, candidates);
+    }
     let mut db = State::builder()
         .with_database_ref(state)
         .with_bundle_update()
@@ -172,23 +184,14 @@ where
         extra_data: inputs.extra_data.clone(),
     };
     let mut executor = factory.create_executor(evm, context);
-    executor.apply_pre_execution_changes().map_err(classify)?;
-    let mut transactions = Vec::with_capacity(forced.len());
-    for tx in forced {
-        executor
-            .execute_transaction(WithEncoded::new(tx.encoded.clone(), &tx.inner))
-            .map_err(classify)?;
-        transactions.push(Arc::clone(tx));
-    }
-    while let Some(tx) = candidates.next() {
-        match executor.execute_transaction(WithEncoded::new(tx.encoded.clone(), &tx.inner)) {
-            Ok(_) => transactions.push(tx),
-            Err(BlockExecutionError::Validation(reason)) => {
-                candidates.skipped(&tx, skip_reason(&reason));
-            }
-            Err(error) => return Err(classify(error)),
-        }
-    }
+    let run = |executor: &mut _, tx: &Transaction| {
+        BlockExecutor::execute_transaction(
+            executor,
+            WithEncoded::new(tx.encoded.clone(), &tx.inner),
+        )
+        .map(|_| ())
+    };
+    let transactions = drive(&mut executor, forced, candidates, run, |e| e.receipts())?;
     let (_, result) = executor.finish().map_err(classify)?;
     db.merge_transitions(BundleRetention::PlainState);
     let changes = StateChanges::from_bundle(&db.take_bundle());
@@ -197,8 +200,40 @@ where
         receipts: result.receipts,
         gas_used: result.gas_used,
         da_footprint: result.blob_gas_used,
+        requests_hash: EMPTY_REQUESTS_HASH,
         changes,
     })
+}
+
+/// Runs the system calls, the forced transactions and the candidates on a block executor. `run`
+/// executes one transaction, `receipts` shows those so far.
+pub(crate) fn drive<E: BlockExecutor>(
+    executor: &mut E,
+    forced: &[Arc<Transaction>],
+    candidates: &mut dyn Candidates,
+    run: impl Fn(&mut E, &Transaction) -> core::result::Result<(), BlockExecutionError>,
+    receipts: impl Fn(&E) -> &[OpReceiptEnvelope],
+) -> Result<Vec<Arc<Transaction>>> {
+    executor.apply_pre_execution_changes().map_err(classify)?;
+    let mut transactions = Vec::with_capacity(forced.len());
+    for tx in forced {
+        run(executor, tx).map_err(classify)?;
+        transactions.push(Arc::clone(tx));
+    }
+    candidates.ran(&transactions, receipts(executor));
+    while let Some(tx) = candidates.next() {
+        match run(executor, &tx) {
+            Ok(()) => {
+                transactions.push(tx);
+                candidates.ran(&transactions, receipts(executor));
+            }
+            Err(BlockExecutionError::Validation(reason)) => {
+                candidates.skipped(&tx, skip_reason(&reason));
+            }
+            Err(error) => return Err(classify(error)),
+        }
+    }
+    Ok(transactions)
 }
 
 fn skip_reason(error: &BlockValidationError) -> Skip {
@@ -255,7 +290,7 @@ pub fn seal(
             .iter()
             .fold(Bloom::ZERO, |all, r| all | r.bloom()),
         gas_used: execution.gas_used,
-        withdrawals_root: if isthmus {
+        withdrawals_root: if isthmus && !spec.is_ethereum() {
             Some(message_passer_root)
         } else {
             forks
@@ -270,7 +305,7 @@ pub fn seal(
             }
         }),
         excess_blob_gas: forks.is_ecotone_active_at_timestamp(at).then_some(0),
-        requests_hash: isthmus.then_some(EMPTY_REQUESTS_HASH),
+        requests_hash: isthmus.then_some(execution.requests_hash),
         ..draft(spec, parent, parent_hash, inputs)?
     })
 }

@@ -94,7 +94,7 @@ impl GenesisBlock {
             mix_hash: genesis.mix_hash,
             nonce: genesis.nonce.to_be_bytes().into(),
             base_fee_per_gas: Some(base_fee),
-            withdrawals_root: Some(if isthmus {
+            withdrawals_root: Some(if isthmus && !spec.is_ethereum() {
                 message_passer_root
             } else {
                 EMPTY_ROOT_HASH

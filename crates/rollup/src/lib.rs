@@ -49,8 +49,11 @@ pub mod call;
 #[cfg(feature = "std")]
 pub mod chain;
 #[cfg(feature = "std")]
+pub mod derived;
+#[cfg(feature = "std")]
 pub mod engine;
 pub mod error;
+mod ethereum;
 pub mod exec;
 #[cfg(feature = "std")]
 pub mod fees;
@@ -62,6 +65,8 @@ pub mod kv;
 pub mod logs;
 #[cfg(feature = "std")]
 pub mod pool;
+#[cfg(feature = "std")]
+pub mod preconfirm;
 #[cfg(feature = "std")]
 pub mod reader;
 #[cfg(feature = "std")]
@@ -80,5 +85,5 @@ pub use error::{Error, Result};
 pub use {
     chain::{Chain, ChainConfig, ChainHandle, Included},
     rpc::{RpcConfig, RpcServer, serve},
-    sequencer::{Clock, SequencerConfig},
+    sequencer::{AttributesSource, Clock, SequencerConfig},
 };

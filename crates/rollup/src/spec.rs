@@ -24,6 +24,7 @@ pub struct ChainSpec {
     pub chain_id: u64,
     /// EIP-1559 parameters used where a block names none (Canyon's, in OP Stack terms).
     pub base_fee_params: BaseFeeParams,
+    ethereum: bool,
     factory: OpBlockExecutorFactory<OpAlloyReceiptBuilder, OpChainHardforks, OpEvmFactory>,
 }
 
@@ -46,6 +47,36 @@ impl ChainSpec {
             BaseFeeParams::optimism_canyon(),
             OpChainHardforks::new(forks),
         )
+    }
+
+    /// Ethereum with every fork up to Prague active at genesis: a layer 1 for development.
+    ///
+    /// Blocks are executed by Ethereum's rules. Calls that are not sent (`eth_call` and the like)
+    /// run on the OP Stack's EVM at Isthmus, which is Prague plus the precompile of RIP-7212.
+    #[must_use]
+    pub fn ethereum(chain_id: u64) -> Self {
+        use OpHardfork::{Bedrock, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Regolith};
+        // Without Holocene's parameters in the header: those are the OP Stack's.
+        let forks = [Regolith, Canyon, Ecotone, Fjord, Granite, Isthmus]
+            .map(|fork| (fork, ForkCondition::Timestamp(0)));
+        let never = (Holocene, ForkCondition::Never);
+        let forks = [(Bedrock, ForkCondition::Block(0)), never]
+            .into_iter()
+            .chain(forks);
+        Self {
+            ethereum: true,
+            ..Self::new(
+                chain_id,
+                BaseFeeParams::ethereum(),
+                OpChainHardforks::new(forks),
+            )
+        }
+    }
+
+    /// Whether blocks are executed by Ethereum's rules instead of the OP Stack's.
+    #[must_use]
+    pub const fn is_ethereum(&self) -> bool {
+        self.ethereum
     }
 
     /// The rules of OP Sepolia.
@@ -76,6 +107,7 @@ impl ChainSpec {
         Self {
             chain_id,
             base_fee_params,
+            ethereum: false,
             factory,
         }
     }

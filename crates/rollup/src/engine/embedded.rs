@@ -48,6 +48,16 @@ struct Candidate {
     tries: Arc<TrieChanges>,
 }
 
+/// An executed block without roots.
+#[derive(Debug)]
+struct Built {
+    /// The snapshot that it was executed on.
+    reader: ChainReader,
+    head: Sealed<Header>,
+    inputs: BlockInputs,
+    execution: Execution,
+}
+
 #[derive(Debug)]
 struct Job {
     parent: B256,
@@ -189,16 +199,21 @@ impl EmbeddedEngine {
         block
     }
 
-    fn build(&self, inner: &mut Inner, job: &Job) -> Result<Arc<Block>> {
+    /// Executes on the head without holding the engine.
+    fn run(
+        &self,
+        parent: B256,
+        attributes: &PayloadAttributes,
+        candidates: &mut dyn Candidates,
+    ) -> Result<Built> {
         let reader = self.reader()?;
-        let parent = reader.head()?;
-        if parent.hash() != job.parent {
+        let head = reader.head()?;
+        if head.hash() != parent {
             return Err(Error::Unknown {
                 what: "payload parent",
-                id: job.parent.to_string(),
+                id: parent.to_string(),
             });
         }
-        let attributes = &job.attributes;
         let inputs = BlockInputs {
             timestamp: attributes.timestamp,
             beneficiary: attributes.suggested_fee_recipient,
@@ -216,22 +231,30 @@ impl EmbeddedEngine {
             .iter()
             .map(|bytes| Transaction::decode(bytes.clone()).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
-        let mut best;
-        let candidates: &mut dyn Candidates = if attributes.no_tx_pool {
-            &mut NoCandidates
-        } else {
-            best = self.pool.best(self.spec.next_base_fee(&parent)?);
-            &mut best
-        };
         let view = View::latest(Arc::clone(reader.snapshot()));
-        let hash = parent.hash();
         let execution = exec::execute(
-            &self.spec, &parent, hash, &inputs, view, &forced, candidates,
+            &self.spec, &head, parent, &inputs, view, &forced, candidates,
         )?;
-        let (tries, passer) =
-            Self::roots(inner, &**reader.snapshot(), &parent, &execution.changes)?;
+        Ok(Built {
+            reader,
+            head,
+            inputs,
+            execution,
+        })
+    }
+
+    /// Computes the roots of what was built, and keeps the block.
+    fn seal(&self, inner: &mut Inner, built: Built) -> Result<Arc<Block>> {
+        let Built {
+            reader,
+            head,
+            inputs,
+            execution,
+        } = built;
+        let (tries, passer) = Self::roots(inner, &**reader.snapshot(), &head, &execution.changes)?;
+        let hash = head.hash();
         let header = exec::seal(
-            &self.spec, &parent, hash, &inputs, &execution, tries.root, passer,
+            &self.spec, &head, hash, &inputs, &execution, tries.root, passer,
         )?;
         Ok(Self::keep(inner, header.seal_slow(), execution, tries))
     }
@@ -541,7 +564,19 @@ impl Engine for EmbeddedEngine {
         let job = inner.jobs.remove(&id).ok_or_else(unknown)?;
         let block = match &job.built {
             Some(block) => Arc::clone(block),
-            None => self.build(&mut inner, &job)?,
+            None => {
+                let attributes = &job.attributes;
+                let mut best;
+                let candidates: &mut dyn Candidates = if attributes.no_tx_pool {
+                    &mut NoCandidates
+                } else {
+                    let head = self.reader()?.head()?;
+                    best = self.pool.best(self.spec.next_base_fee(&head)?);
+                    &mut best
+                };
+                let built = self.run(job.parent, attributes, candidates)?;
+                self.seal(&mut inner, built)?
+            }
         };
         inner.jobs.insert(
             id,
@@ -551,6 +586,24 @@ impl Engine for EmbeddedEngine {
             },
         );
         Ok(block)
+    }
+
+    fn build(
+        &self,
+        parent: B256,
+        attributes: &PayloadAttributes,
+        candidates: &mut dyn Candidates,
+    ) -> Result<Arc<Block>> {
+        let built = self.run(parent, attributes, candidates)?;
+        let mut inner = self.lock();
+        // The head may have moved meanwhile, and the tries with it.
+        if self.reader()?.head()?.hash() != parent {
+            return Err(Error::Unknown {
+                what: "payload parent",
+                id: parent.to_string(),
+            });
+        }
+        self.seal(&mut inner, built)
     }
 
     fn new_payload(&self, block: Arc<Block>) -> Result<PayloadStatus> {

@@ -4,15 +4,17 @@
 //! external op-reth reached over the Engine API can take the embedded engine's place.
 
 mod embedded;
+pub mod payload;
 
 pub use embedded::EmbeddedEngine;
+pub use payload::new_payload_request;
 
 use crate::{
     block::{Block, ExecutedBlock},
     error::Result,
+    exec::Candidates,
 };
-use alloy_primitives::{Address, B64, B256, Bytes, U64, keccak256};
-use serde_json::{Value, json};
+use alloy_primitives::{Address, B64, B256, Bytes, keccak256};
 use std::{fmt, sync::Arc};
 
 /// What a new block is built from (`OpPayloadAttributes`).
@@ -137,46 +139,22 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// When the id is unknown or a forced transaction is invalid.
     fn get_payload(&self, id: PayloadId) -> Result<Arc<Block>>;
 
+    /// Builds a block on the head with the caller's candidates instead of the pool's, which may take
+    /// as long as they do; others use the engine meanwhile. The block is as known afterwards as
+    /// one from [`Engine::get_payload`].
+    ///
+    /// # Errors
+    /// When `parent` is not the head, a forced transaction is invalid, or the store fails.
+    fn build(
+        &self,
+        parent: B256,
+        attributes: &PayloadAttributes,
+        candidates: &mut dyn Candidates,
+    ) -> Result<Arc<Block>>;
+
     /// Executes a block (`engine_newPayload`).
     ///
     /// # Errors
     /// When the store fails; a bad block is a status, not an error.
     fn new_payload(&self, block: Arc<Block>) -> Result<PayloadStatus>;
-}
-
-/// A block as the `engine_newPayloadV4` request of the Engine API (Prague; OP Stack since Isthmus
-/// with `withdrawalsRoot`), numbered `id`.
-#[must_use]
-pub fn new_payload_request(id: u64, block: &Block) -> Value {
-    let header = block.header.inner();
-    let transactions: Vec<&Bytes> = block.transactions.iter().map(|tx| &tx.encoded).collect();
-    let no_entries: [B256; 0] = [];
-    let payload = json!({
-        "parentHash": header.parent_hash,
-        "feeRecipient": header.beneficiary,
-        "stateRoot": header.state_root,
-        "receiptsRoot": header.receipts_root,
-        "logsBloom": header.logs_bloom,
-        "prevRandao": header.mix_hash,
-        "blockNumber": U64::from(header.number),
-        "gasLimit": U64::from(header.gas_limit),
-        "gasUsed": U64::from(header.gas_used),
-        "timestamp": U64::from(header.timestamp),
-        "extraData": header.extra_data,
-        "baseFeePerGas": U64::from(header.base_fee_per_gas.unwrap_or_default()),
-        "blockHash": block.hash(),
-        "transactions": transactions,
-        "withdrawals": no_entries,
-        "blobGasUsed": U64::from(header.blob_gas_used.unwrap_or_default()),
-        "excessBlobGas": U64::from(header.excess_blob_gas.unwrap_or_default()),
-        "withdrawalsRoot": header.withdrawals_root,
-    });
-    // No blobs, and no requests of the execution layer: an OP Stack block has neither.
-    let params = json!([
-        payload,
-        no_entries,
-        header.parent_beacon_block_root,
-        no_entries
-    ]);
-    json!({ "jsonrpc": "2.0", "id": id, "method": "engine_newPayloadV4", "params": params })
 }

@@ -84,7 +84,10 @@ pub(super) fn receipts(
     executed: &ExecutedBlock,
 ) -> Result<Vec<OpTransactionReceipt>> {
     let number = executed.block.number();
-    let state = reader.state(number)?;
+    // An open block has no state of its own yet. Its first transaction sets the L1 attributes, so
+    // what its transactions pay for data is only known once it is complete.
+    let open = executed.block.hash().is_zero();
+    let state = reader.state(if open { number - 1 } else { number })?;
     // The L1 attributes are set by a block's first transaction, so the state after the block has
     // the values that all its transactions paid by.
     let info = l1_info(spec, &executed.block.header, &state)?;
@@ -99,7 +102,7 @@ pub(super) fn receipts(
             let gas_used = receipt.cumulative_gas_used() - before;
             before = receipt.cumulative_gas_used();
             let mut info = info.clone();
-            let l1 = if tx.is_deposit() {
+            let l1 = if open || tx.is_deposit() || spec.is_ethereum() {
                 L1BlockInfo::default()
             } else {
                 l1_fields(&mut info, &tx.encoded, rules)

@@ -24,7 +24,7 @@ use jsonrpsee::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Default and longest wait of `eth_sendRawTransactionSync`.
 const SYNC_WAIT: Duration = Duration::from_secs(20);
@@ -121,6 +121,11 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
 
 /// A block by an id that may not exist.
 fn find(chain: &ChainHandle, id: BlockId) -> RpcResult<Option<ExecutedBlock>> {
+    if id.is_pending()
+        && let Some(open) = chain.pending()
+    {
+        return Ok(Some(Arc::unwrap_or_clone(open)));
+    }
     let reader = chain.reader()?;
     match chain.resolve(&reader, id) {
         Ok(number) => Ok(reader.executed(number)?),

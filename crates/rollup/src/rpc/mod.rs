@@ -6,11 +6,16 @@
 
 mod convert;
 mod debug;
+mod engine;
 mod error;
 mod fees;
 mod filters;
 mod methods;
+mod optimism;
 mod subscribe;
+
+pub use engine::{JwtSecret, serve_engine};
+pub use optimism::{RollupStatus, reference};
 
 use crate::{
     chain::ChainHandle,
@@ -59,11 +64,33 @@ impl Default for RpcConfig {
     }
 }
 
+impl RpcConfig {
+    fn settings(&self) -> ServerConfig {
+        ServerConfig::builder()
+            .max_connections(self.max_connections)
+            .max_request_body_size(self.max_request_bytes)
+            .max_response_body_size(self.max_response_bytes)
+            .max_subscriptions_per_connection(self.max_subscriptions)
+            .set_batch_request_config(BatchRequestConfig::Limit(self.max_batch))
+            .set_id_provider(HexIds)
+            .build()
+    }
+}
+
 /// What methods see.
 #[derive(Debug)]
 struct Context {
     chain: ChainHandle,
     filters: Filters,
+}
+
+impl Context {
+    fn new(chain: ChainHandle) -> Self {
+        Self {
+            chain,
+            filters: Filters::default(),
+        }
+    }
 }
 
 /// A running server. Dropping it stops the server.
@@ -93,44 +120,47 @@ impl RpcServer {
 /// # Errors
 /// [`Error::Bind`] when the address cannot be listened on.
 pub async fn serve(chain: ChainHandle, addr: SocketAddr, config: RpcConfig) -> Result<RpcServer> {
+    serve_derived(chain, addr, config, None).await
+}
+
+/// As [`serve`], with the methods of a rollup node (`optimism_*`) where `status` knows the L1.
+///
+/// # Errors
+/// [`Error::Bind`] when the address cannot be listened on.
+pub async fn serve_derived(
+    chain: ChainHandle,
+    addr: SocketAddr,
+    config: RpcConfig,
+    status: Option<Arc<dyn RollupStatus>>,
+) -> Result<RpcServer> {
     let bind = |reason: &dyn std::fmt::Display| Error::Bind {
         addr,
         reason: reason.to_string(),
     };
-    let settings = ServerConfig::builder()
-        .max_connections(config.max_connections)
-        .max_request_body_size(config.max_request_bytes)
-        .max_response_body_size(config.max_response_bytes)
-        .max_subscriptions_per_connection(config.max_subscriptions)
-        .set_batch_request_config(BatchRequestConfig::Limit(config.max_batch))
-        .set_id_provider(HexIds)
-        .build();
     let cors = config.cors_any_origin.then(|| {
         CorsLayer::new()
             .allow_origin(Any)
             .allow_methods(Any)
             .allow_headers(Any)
     });
-    let server = ServerBuilder::with_config(settings)
+    let server = ServerBuilder::with_config(config.settings())
         .set_http_middleware(tower::ServiceBuilder::new().option_layer(cors))
         .build(addr)
         .await
         .map_err(|e| bind(&e))?;
     let addr = server.local_addr().map_err(|e| bind(&e))?;
-    let handle = server.start(module(chain)?);
+    let handle = server.start(module(chain, status)?);
     Ok(RpcServer { addr, handle })
 }
 
-fn module(chain: ChainHandle) -> Result<RpcModule<Context>> {
-    let mut module = RpcModule::new(Context {
-        chain,
-        filters: Filters::default(),
-    });
+fn module(chain: ChainHandle, status: Option<Arc<dyn RollupStatus>>) -> Result<RpcModule<Context>> {
+    let mut module = RpcModule::new(Context::new(chain));
     methods::register(&mut module)
         .and_then(|()| fees::register(&mut module))
         .and_then(|()| filters::register(&mut module))
         .and_then(|()| subscribe::register(&mut module))
         .and_then(|()| debug::register(&mut module))
+        .and_then(|()| optimism::register(&mut module, status))
         .map_err(|e| Error::InvalidTransaction(format!("method table: {e}")))?;
     Ok(module)
 }

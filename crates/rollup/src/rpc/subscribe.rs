@@ -1,13 +1,16 @@
-//! `eth_subscribe` over WebSocket: `newHeads` and `logs`.
+//! `eth_subscribe` over WebSocket: `newHeads`, `logs`, and `newFlashblocks` with what the sequencer
+//! has executed of the block that is still open.
 
 use super::{Context, convert, error::invalid_params, methods::Args};
-use crate::{engine::ChainEvent, logs};
+use crate::{engine::ChainEvent, logs, preconfirm::SubBlock};
+use alloy_primitives::{Bytes, U64};
 use alloy_rpc_types_eth::Filter;
 use jsonrpsee::{
     PendingSubscriptionSink, RpcModule, SubscriptionMessage, SubscriptionSink,
     core::RegisterMethodError,
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -23,12 +26,14 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
                 Ok(kind) if kind == "logs" => args
                     .optional::<Filter>()
                     .map(|f| Topic::Logs(Box::new(f.unwrap_or_default()))),
+                Ok(kind) if kind == "newFlashblocks" => Ok(Topic::SubBlocks),
                 Ok(kind) => Err(invalid_params(format!(
                     "no \"{kind}\" subscription in eth namespace"
                 ))),
                 Err(error) => Err(error),
             };
             match topic {
+                Ok(Topic::SubBlocks) => follow_sub_blocks(pending, context).await,
                 Ok(topic) => follow(pending, topic, context).await,
                 Err(error) => pending.reject(error).await,
             }
@@ -40,6 +45,58 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
 enum Topic {
     Heads,
     Logs(Box<Filter>),
+    SubBlocks,
+}
+
+async fn follow_sub_blocks(pending: PendingSubscriptionSink, context: Arc<Context>) {
+    let mut told = context.chain.subscribe_sub_blocks();
+    let Ok(sink) = pending.accept().await else {
+        return;
+    };
+    loop {
+        let sub = tokio::select! {
+            () = sink.closed() => return,
+            sub = told.recv() => sub,
+        };
+        // A client that cannot keep up is cut off, as below.
+        let Ok(sub) = sub else { return };
+        if !send(&sink, &flashblock(&sub)).await {
+            return;
+        }
+    }
+}
+
+/// A sub-block in the words of Flashblocks: what is known of the block, and what is new in it.
+fn flashblock(sub: &SubBlock) -> Value {
+    let open = &sub.open;
+    let transactions: Vec<&Bytes> = sub.transactions.iter().map(|tx| &tx.encoded).collect();
+    let receipts = sub
+        .transactions
+        .iter()
+        .zip(&sub.receipts)
+        .map(|(tx, receipt)| {
+            json!({
+                "transactionHash": tx.hash(),
+                "status": U64::from(u64::from(receipt.status())),
+                "cumulativeGasUsed": U64::from(receipt.cumulative_gas_used()),
+                "logs": receipt.logs(),
+            })
+        });
+    json!({
+        "index": sub.index,
+        "base": {
+            "blockNumber": U64::from(open.number),
+            "parentHash": open.parent_hash,
+            "timestamp": U64::from(open.timestamp),
+            "baseFeePerGas": U64::from(open.base_fee),
+            "gasLimit": U64::from(open.gas_limit),
+        },
+        "diff": {
+            "firstTransaction": U64::from(sub.first),
+            "transactions": transactions,
+            "receipts": receipts.collect::<Vec<_>>(),
+        },
+    })
 }
 
 async fn follow(pending: PendingSubscriptionSink, topic: Topic, context: Arc<Context>) {
@@ -76,6 +133,8 @@ async fn forward(
         ChainEvent::Reverted(executed) => (executed, true),
     };
     match topic {
+        // Followed by `follow_sub_blocks`.
+        Topic::SubBlocks => false,
         Topic::Heads if removed => true,
         Topic::Heads => send(sink, &convert::header(&executed.block.header, None)).await,
         Topic::Logs(filter) => {

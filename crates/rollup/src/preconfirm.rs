@@ -1,0 +1,244 @@
+//! Pre-confirmations: the sequencer says what it has executed before the block is complete.
+//!
+//! A block of a chain derived from L1 is open for the whole of its slot. Transactions run as they
+//! arrive; every [`SequencerConfig::sub_block`](crate::SequencerConfig::sub_block) what has run
+//! since becomes a [`SubBlock`], in the manner of Flashblocks. A pre-confirmation is the word of the
+//! sequencer and no more: nothing is on disk yet, and a crash or an L1 reorg takes it back.
+
+use crate::{
+    block::{Block, ExecutedBlock, Transaction},
+    exec::{Candidates, Skip},
+    pool::{BestTransactions, Pool},
+    sequencer::Clock,
+};
+use alloy_consensus::{Header, Sealed, Transaction as _};
+use alloy_primitives::{Address, B256};
+use op_alloy_consensus::OpReceiptEnvelope;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::broadcast;
+
+/// Sub-blocks kept for a subscriber that lags.
+const BACKLOG: usize = 256;
+
+/// What ran since the previous sub-block of the same block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubBlock {
+    /// The open block.
+    pub open: OpenBlock,
+    /// Counts the sub-blocks of the block, from 0.
+    pub index: u32,
+    /// Index in the block of the first transaction.
+    pub first: usize,
+    /// Transactions in order. The first sub-block starts with the deposits.
+    pub transactions: Vec<Arc<Transaction>>,
+    /// Their receipts.
+    pub receipts: Vec<OpReceiptEnvelope>,
+}
+
+/// What is known of a block that is still open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenBlock {
+    /// Number.
+    pub number: u64,
+    /// Hash of the block before it.
+    pub parent_hash: B256,
+    /// Unix seconds at which it ends.
+    pub timestamp: u64,
+    /// Wei per gas.
+    pub base_fee: u64,
+    /// Gas limit.
+    pub gas_limit: u64,
+}
+
+impl OpenBlock {
+    /// The block without transactions. It has no hash yet, so it carries zero.
+    fn empty(&self) -> ExecutedBlock {
+        let header = Header {
+            number: self.number,
+            parent_hash: self.parent_hash,
+            timestamp: self.timestamp,
+            base_fee_per_gas: Some(self.base_fee),
+            gas_limit: self.gas_limit,
+            ..Default::default()
+        };
+        ExecutedBlock {
+            block: Arc::new(Block {
+                header: Sealed::new_unchecked(header, B256::ZERO),
+                transactions: Vec::new(),
+            }),
+            receipts: Vec::new(),
+        }
+    }
+}
+
+/// Where sub-blocks are published.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pending: Mutex<Option<Arc<ExecutedBlock>>>,
+    sub_blocks: broadcast::Sender<Arc<SubBlock>>,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            pending: Mutex::default(),
+            sub_blocks: broadcast::channel(BACKLOG).0,
+        }
+    }
+}
+
+impl Feed {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<SubBlock>> {
+        self.sub_blocks.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<ExecutedBlock>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The open block so far, if there is one.
+    pub(crate) fn pending(&self) -> Option<Arc<ExecutedBlock>> {
+        self.lock().clone()
+    }
+
+    /// The open block is complete, or given up.
+    pub(crate) fn clear(&self) {
+        *self.lock() = None;
+    }
+
+    fn publish(&self, sub: SubBlock) {
+        let mut lock = self.lock();
+        let whole = lock.get_or_insert_with(|| Arc::new(sub.open.empty()));
+        // Copies only while somebody looks at the block as it was.
+        let whole = Arc::make_mut(whole);
+        let block = Arc::make_mut(&mut whole.block);
+        block.transactions.extend(sub.transactions.iter().cloned());
+        whole.receipts.extend(sub.receipts.iter().cloned());
+        drop(lock);
+        // No receiver is fine: nobody subscribed.
+        let _ = self.sub_blocks.send(Arc::new(sub));
+    }
+}
+
+/// The pool's transactions as they arrive, until the slot ends.
+#[derive(Debug)]
+pub(crate) struct Live<'a> {
+    slot: Slot<'a>,
+    best: BestTransactions,
+    /// Arrivals that `best` has seen.
+    seen: u64,
+    /// The next nonce of each sender that is in the block; `None` for one that has no place in it
+    /// any more.
+    next: HashMap<Address, Option<u64>>,
+    /// What has run and is not told yet.
+    untold: SubBlock,
+    /// When it is told, at the latest.
+    due: Duration,
+}
+
+/// What a live block needs from around it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slot<'a> {
+    pub(crate) pool: &'a Arc<Pool>,
+    pub(crate) feed: &'a Feed,
+    pub(crate) clock: &'a Clock,
+    pub(crate) stop: &'a AtomicBool,
+    pub(crate) open: OpenBlock,
+    /// Time since the epoch at which the block is sealed.
+    pub(crate) end: Duration,
+    /// Time between sub-blocks.
+    pub(crate) interval: Duration,
+}
+
+impl<'a> Live<'a> {
+    pub(crate) fn new(slot: Slot<'a>) -> Self {
+        // Before the look at the pool, so that an arrival in between shows.
+        let seen = slot.pool.arrivals();
+        Self {
+            slot,
+            best: slot.pool.best(slot.open.base_fee),
+            seen,
+            next: HashMap::new(),
+            untold: SubBlock {
+                open: slot.open,
+                index: 0,
+                first: 0,
+                transactions: Vec::new(),
+                receipts: Vec::new(),
+            },
+            due: slot.clock.now() + slot.interval,
+        }
+    }
+
+    /// Publishes what has run, if it is time.
+    fn tell(&mut self, now: Duration) {
+        if now < self.due || self.untold.transactions.is_empty() {
+            return;
+        }
+        self.due = now + self.slot.interval;
+        let next = SubBlock {
+            open: self.slot.open,
+            index: self.untold.index + 1,
+            first: self.untold.first + self.untold.transactions.len(),
+            transactions: Vec::new(),
+            receipts: Vec::new(),
+        };
+        let told = std::mem::replace(&mut self.untold, next);
+        self.slot.feed.publish(told);
+    }
+
+    /// Whether the transaction is this sender's next one in this block.
+    fn fits(&self, tx: &Transaction) -> bool {
+        let known = self.next.get(&tx.sender());
+        known.is_none_or(|next| *next == Some(tx.envelope().nonce()))
+    }
+}
+
+impl Candidates for Live<'_> {
+    fn next(&mut self) -> Option<Arc<Transaction>> {
+        loop {
+            let now = self.slot.clock.now();
+            if self.slot.stop.load(Ordering::Acquire) || now >= self.slot.end {
+                return None;
+            }
+            self.tell(now);
+            while let Some(tx) = self.best.next() {
+                if self.fits(&tx) {
+                    return Some(tx);
+                }
+            }
+            let wake = if self.untold.transactions.is_empty() {
+                self.slot.end
+            } else {
+                self.due.min(self.slot.end)
+            };
+            self.slot.pool.wait(self.seen, wake.saturating_sub(now));
+            self.seen = self.slot.pool.arrivals();
+            self.best = self.slot.pool.best(self.slot.open.base_fee);
+        }
+    }
+
+    fn skipped(&mut self, transaction: &Transaction, reason: Skip) {
+        self.next.insert(transaction.sender(), None);
+        self.best.skipped(transaction, reason);
+    }
+
+    fn ran(&mut self, transactions: &[Arc<Transaction>], receipts: &[OpReceiptEnvelope]) {
+        let known = self.untold.first + self.untold.transactions.len();
+        for tx in &transactions[known..] {
+            if !tx.is_deposit() {
+                let next = tx.envelope().nonce() + 1;
+                self.next.insert(tx.sender(), Some(next));
+            }
+            self.untold.transactions.push(Arc::clone(tx));
+        }
+        self.untold.receipts.extend_from_slice(&receipts[known..]);
+    }
+}
