@@ -46,6 +46,81 @@ sol!(
     ProtocolParameters,
     "../../contracts/abi/ProtocolParameters.json"
 );
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    DataAvailabilityChallenge,
+    "../../contracts/abi/DataAvailabilityChallenge.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    DisputeGameFactory,
+    "../../contracts/abi/DisputeGameFactory.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    L2ToL1MessagePasser,
+    "../../contracts/abi/L2ToL1MessagePasser.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    OpenBridge,
+    "../../contracts/abi/OpenBridge.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    OpenMinter,
+    "../../contracts/abi/OpenMinter.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    OpenToken,
+    "../../contracts/abi/OpenToken.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    OptimismPortal,
+    "../../contracts/abi/OptimismPortal.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    OutputGame,
+    "../../contracts/abi/OutputGame.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    SystemConfig,
+    "../../contracts/abi/SystemConfig.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    FeeVault,
+    "../../contracts/abi/FeeVault.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    GasPriceOracle,
+    "../../contracts/abi/GasPriceOracle.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    L1Block,
+    "../../contracts/abi/L1Block.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    LiquidityController,
+    "../../contracts/abi/LiquidityController.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    NativeAssetLiquidity,
+    "../../contracts/abi/NativeAssetLiquidity.json"
+);
+sol!(
+    #[sol(extra_derives(Debug, PartialEq, Eq))]
+    WrappedOpen,
+    "../../contracts/abi/WrappedOpen.json"
+);
 
 /// The same ABI type under its other Rust name.
 pub(crate) fn convert<A, B>(value: &A) -> B

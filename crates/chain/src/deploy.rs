@@ -117,12 +117,24 @@ pub async fn deploy(
     genesis: &Genesis,
 ) -> Result<Deployment, Error> {
     let deployment = Deployment::expected(sender.chain_id(), deployer, first_nonce);
+    let codes = creation_codes(&deployment, deployer, genesis);
+    let contracts = deployment.contracts().into_iter().zip(codes);
+    let creations = contracts.map(|((name, address), code)| (name, address, code));
+    create(sender, deployer, first_nonce, creations).await?;
+    hand_out_roles(sender, deployer, &deployment, genesis).await?;
+    Ok(deployment)
+}
+
+/// Creates contracts, each a name, its expected address and its creation code, in transactions
+/// from `first_nonce` on. Those that exist are left alone.
+pub(crate) async fn create(
+    sender: &Sender,
+    deployer: Address,
+    first_nonce: u64,
+    creations: impl IntoIterator<Item = (&'static str, Address, Bytes)>,
+) -> Result<(), Error> {
     let node = sender.node();
-    let creations = creation_codes(&deployment, deployer, genesis);
-    let contracts = deployment.contracts();
-    for (expected, ((contract, address), code)) in
-        (first_nonce..).zip(contracts.into_iter().zip(creations))
-    {
+    for (expected, (contract, address, code)) in (first_nonce..).zip(creations) {
         if !node.code(address).await?.is_empty() {
             continue;
         }
@@ -141,7 +153,7 @@ pub async fn deploy(
             data: code,
             ..Call::default()
         };
-        let key = format!("deploy/{}/{address}", deployment.chain_id);
+        let key = format!("deploy/{}/{address}", sender.chain_id());
         let receipt = sender.send_once(&key, deployer, &call).await?;
         if receipt.created != Some(address) {
             return Err(Error::DeployerNonce {
@@ -153,15 +165,16 @@ pub async fn deploy(
         }
         tracing::info!(contract, %address, gas = receipt.gas_used, "contract created");
     }
-    hand_out_roles(sender, deployer, &deployment, genesis).await?;
-    Ok(deployment)
+    Ok(())
+}
+
+/// Creation code: the compiled contract and its constructor's arguments.
+pub(crate) fn code(bytecode: &Bytes, arguments: &impl SolConstructor) -> Bytes {
+    [bytecode.as_ref(), &arguments.abi_encode()].concat().into()
 }
 
 /// Creation code with constructor arguments, in the order of [`Deployment::contracts`].
 fn creation_codes(at: &Deployment, deployer: Address, genesis: &Genesis) -> [Bytes; 6] {
-    fn code(bytecode: &Bytes, arguments: &impl SolConstructor) -> Bytes {
-        [bytecode.as_ref(), &arguments.abi_encode()].concat().into()
-    }
     [
         code(
             &AccessManager::BYTECODE,
