@@ -47,6 +47,8 @@ async fn offline(args: &CompletionArgs) -> Result<Node> {
     let node = Node::open(NodeConfig {
         data_dir,
         rpc: local,
+        l1: local,
+        da: local,
         http: local,
         base,
     })

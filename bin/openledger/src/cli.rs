@@ -40,6 +40,21 @@ pub(crate) enum Command {
     /// Take blocks out of a chain, and execute them again without it.
     #[command(subcommand)]
     Chain(ChainCommand),
+    /// Found a rollup network on a layer 1.
+    #[command(subcommand)]
+    L1(L1Command),
+    /// Make the blocks of a network.
+    Sequencer(SequencerArgs),
+    /// Derive a network from its layer 1 and its data alone, and hold the sequencer to it.
+    Verifier(VerifierArgs),
+    /// Send a sequencer's blocks to data availability and to the layer 1.
+    Batcher(BatcherArgs),
+    /// Claim on the layer 1 what a node derived, and defend it.
+    Proposer(ProposerArgs),
+    /// Contradict wrong claims on the layer 1.
+    Challenger(ChallengerArgs),
+    /// Keep payloads for a network, with the routes of eigenda-proxy.
+    Da(DaArgs),
 }
 
 impl Default for Command {
@@ -85,6 +100,12 @@ pub(crate) struct DevArgs {
     /// Port of the Ethereum JSON-RPC; 0 takes a free one.
     #[arg(long, value_name = "PORT", default_value_t = 8545)]
     pub(crate) rpc_port: u16,
+    /// Port of the layer 1's JSON-RPC; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8544)]
+    pub(crate) l1_port: u16,
+    /// Port of the data availability server; 0 takes a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 3100)]
+    pub(crate) da_port: u16,
     /// Port of the API and the pages; 0 takes a free one.
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub(crate) http_port: u16,
@@ -105,6 +126,8 @@ impl Default for DevArgs {
             exit_after_loop: false,
             json: false,
             rpc_port: 8545,
+            l1_port: 8544,
+            da_port: 3100,
             http_port: 8080,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
         }
@@ -349,6 +372,167 @@ pub(crate) struct ExportBlocksArgs {
     /// Where to write; default: stdout.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum L1Command {
+    /// Deploy a network's contracts and write rollup.json, genesis.json and l1.json, as op-node and
+    /// op-reth read them. A run that was interrupted is completed by running it again.
+    Deploy(DeployArgs),
+}
+
+/// Flags of `openledger l1 deploy`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// JSON-RPC of the layer 1.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8544")]
+    pub(crate) l1: String,
+    /// File with the deployer's private key, 64 hexadecimal digits. The account must be fresh: the
+    /// addresses follow from its nonce. It receives the whole supply of OPEN on the layer 1.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// Chain id of the new layer 2.
+    #[arg(long, value_name = "ID")]
+    pub(crate) chain_id: u64,
+    /// Owner of what can be set.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) owner: String,
+    /// Decides what no proof decides yet, and can pause withdrawals for a year.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) guardian: String,
+    /// Whose transactions to the inbox are batches.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) batcher: String,
+    /// Who has OPEN on the layer 2 at the start; it is moved to escrow on the layer 1. Repeatable.
+    #[arg(long, value_name = "ADDRESS=OPEN")]
+    pub(crate) allocate: Vec<String>,
+    /// Seconds between blocks of the layer 2.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    pub(crate) block_time: u64,
+    /// Where the files are written.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Print the addresses as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which network, and where its layer 1 is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NetworkArgs {
+    /// JSON-RPC of the layer 1.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8544")]
+    pub(crate) l1: String,
+    /// Directory with rollup.json, genesis.json and l1.json. Default: the dev network, whose files
+    /// follow from its layer 1.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) network: Option<PathBuf>,
+}
+
+/// Flags of `openledger sequencer`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SequencerArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Data availability server, ours or an eigenda-proxy.
+    #[arg(long, value_name = "URL")]
+    pub(crate) da: Option<String>,
+    /// Where the chain is kept.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Address of its JSON-RPC.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8545")]
+    pub(crate) rpc: std::net::SocketAddr,
+    /// Milliseconds between sub-blocks; 0 for none.
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    pub(crate) sub_block: u64,
+}
+
+/// Flags of `openledger verifier`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifierArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Data availability server, ours or an eigenda-proxy.
+    #[arg(long, value_name = "URL")]
+    pub(crate) da: Option<String>,
+    /// Where the chain is kept; may be empty.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Address of its JSON-RPC.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9545")]
+    pub(crate) rpc: std::net::SocketAddr,
+    /// Stop once everything that is on the layer 1 now is derived, and print the head.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print the head as JSON, with --once.
+    #[arg(long, requires = "once")]
+    pub(crate) json: bool,
+}
+
+/// Flags of `openledger batcher`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BatcherArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Data availability server; without it data goes to the layer 1 itself.
+    #[arg(long, value_name = "URL")]
+    pub(crate) da: Option<String>,
+    /// JSON-RPC of the sequencer.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8545")]
+    pub(crate) l2: String,
+    /// File with the batcher's private key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// The longest that a block waits for its batch, seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) max_channel_duration: u64,
+}
+
+/// Flags of `openledger proposer`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ProposerArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// JSON-RPC of a node that is believed: run your own verifier.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9545")]
+    pub(crate) l2: String,
+    /// File with the proposer's private key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// Blocks between two claims.
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1_800)]
+    pub(crate) interval: u64,
+}
+
+/// Flags of `openledger challenger`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ChallengerArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// JSON-RPC of a node that is believed: run your own verifier.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9545")]
+    pub(crate) l2: String,
+    /// File with the challenger's private key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// Decide about single blocks, too: the key is the guardian's.
+    #[arg(long)]
+    pub(crate) guardian: bool,
+}
+
+/// Flags of `openledger da`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DaArgs {
+    /// Where payloads are kept.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Where to listen.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:3100")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Days that a payload is kept.
+    #[arg(long, value_name = "DAYS", default_value_t = 14)]
+    pub(crate) retention: u64,
 }
 
 /// Logs go to stderr, warnings and worse unless `RUST_LOG` says otherwise.

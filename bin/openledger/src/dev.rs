@@ -33,14 +33,16 @@ async fn serve(args: DevArgs, base: Option<PathBuf>) -> Result<()> {
     let node = Node::open(NodeConfig {
         data_dir: data_dir.clone(),
         rpc: SocketAddr::new(args.listen, args.rpc_port),
+        l1: SocketAddr::new(args.listen, args.l1_port),
+        da: SocketAddr::new(args.listen, args.da_port),
         http: SocketAddr::new(args.listen, args.http_port),
         base,
     });
     if !args.json {
         eprintln!("OpenLedger dev network in {}", data_dir.display());
     }
-    let spinner =
-        (!args.json).then(|| Spinner::start("starting", "base model, chain and contracts"));
+    let spinner = (!args.json)
+        .then(|| Spinner::start("starting", "base model, both layers and their contracts"));
     let node = node.await;
     drop(spinner);
     let node = node.with_context(|| format!("cannot start in {}", data_dir.display()))?;
@@ -62,6 +64,8 @@ async fn with_node(node: &Node, args: DevArgs) -> Result<()> {
     if !args.json {
         eprintln!("pages and API  {}", node.http_url());
         eprintln!("JSON-RPC       {}", node.rpc_url());
+        eprintln!("layer 1        {}", node.l1_url());
+        eprintln!("availability   {}", node.da_url());
     }
     let bars = (!args.json).then(|| Bars::follow(node));
     let summary = tokio::select! {

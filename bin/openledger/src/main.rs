@@ -15,6 +15,7 @@ mod dev;
 mod model;
 mod pretrain;
 mod progress;
+mod rollup;
 mod table;
 mod train;
 
@@ -33,6 +34,13 @@ fn main() -> std::process::ExitCode {
         Command::Attribution(command) => audit::attribution(command),
         Command::Settlement(command) => audit::settlement(command),
         Command::Chain(command) => chain::run(command),
+        Command::L1(command) => rollup::l1(command),
+        Command::Sequencer(args) => rollup::sequencer(args),
+        Command::Verifier(args) => rollup::verifier(args),
+        Command::Batcher(args) => rollup::batcher(args),
+        Command::Proposer(args) => rollup::proposer(args),
+        Command::Challenger(args) => rollup::challenger(args),
+        Command::Da(args) => rollup::da(args),
     };
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -104,3 +104,10 @@ fn new_bar(name: &str) -> ProgressBar {
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
+
+/// A bar over the blocks of the layer 1 up to `target`.
+pub(crate) fn layer1(target: u64) -> ProgressBar {
+    let bar = new_bar("layer 1");
+    bar.set_length(target.max(1));
+    bar
+}

@@ -122,6 +122,12 @@ pub enum Error {
     /// The chain failed.
     #[error(transparent)]
     Rollup(#[from] openledger_rollup::Error),
+    /// Derivation failed.
+    #[error("derivation: {0}")]
+    Derivation(#[from] openledger_derivation::Error),
+    /// The layer 1, or a node of L2, did not answer.
+    #[error(transparent)]
+    Rpc(#[from] crate::rollup::rpc::RpcError),
     /// A contract call failed.
     #[error(transparent)]
     Chain(#[from] openledger_chain::Error),

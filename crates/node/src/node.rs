@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
-use alloy_genesis::{ChainConfig as GenesisConfig, Genesis, GenesisAccount};
-use openledger_primitives::{Address, B256, DEV_CHAIN_ID, U256, Wei, keccak256};
-use openledger_rollup::chain::{Chain, ChainConfig, ChainHandle};
+use openledger_primitives::{Address, B256, DEV_CHAIN_ID, Wei, keccak256};
+use openledger_rollup::chain::ChainHandle;
 use openledger_rollup::engine::ChainEvent;
-use openledger_rollup::rpc::{self, RpcConfig, RpcServer};
 use openledger_rollup::sequencer::SequencerConfig;
 use openledger_serving::{Credit, Engine, EngineConfig, ReceiptLog};
 use openledger_store::{Blobs, Catalogue};
@@ -25,21 +23,16 @@ use crate::base_model::BaseModel;
 use crate::cache::Cache;
 use crate::contracts::Contracts;
 use crate::datanets::address_key;
+use crate::devnet;
 use crate::notice::{Notice, Notices};
+use crate::rollup::batching::BatcherConfig;
+use crate::rollup::roles::{DevPorts, DevRollup};
 use crate::state::{ModelDoc, NameDoc, RowDoc, collection};
 use crate::tuning::{PRICE_IN, PRICE_OUT, Runs};
 use crate::view::StageView;
 use crate::wallets::{DevWallets, Role};
 use crate::{Error, Result};
 
-/// All OPEN there is, in the dev network's genesis.
-const SUPPLY: u128 = 1_000_000_000 * Wei::OPEN.get();
-/// What each role wallet starts with; the faucet has the rest.
-const ALLOWANCE: u128 = 1_000_000 * Wei::OPEN.get();
-/// Base fee of the dev network, wei a gas: a thousandth of a gwei, as layer 2 networks have it.
-const BASE_FEE: u64 = 1_000_000;
-/// Gas limit of a block.
-const GAS_LIMIT: u64 = 60_000_000;
 /// Ids handed out before the counter is written again; a restart skips the rest.
 const ID_BLOCK: u64 = 256;
 
@@ -50,6 +43,10 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Address of the JSON-RPC; port 0 takes a free one.
     pub rpc: SocketAddr,
+    /// Address of the layer 1's JSON-RPC; port 0 takes a free one.
+    pub l1: SocketAddr,
+    /// Address of the data availability server; port 0 takes a free one.
+    pub da: SocketAddr,
     /// Address of the API and the pages; port 0 takes a free one.
     pub http: SocketAddr,
     /// Base model in Hugging Face format; the bundled one when missing.
@@ -96,8 +93,7 @@ struct Inner {
 /// What shutdown takes apart.
 #[derive(Debug)]
 struct Running {
-    chain: Chain,
-    rpc: RpcServer,
+    rollup: DevRollup,
     http: Option<TcpListener>,
     tasks: Vec<JoinHandle<()>>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -134,24 +130,24 @@ impl Node {
         boot_seconds.insert("model".to_owned(), begun.elapsed().as_secs_f64());
 
         let begun = Instant::now();
-        let mut chain_config =
-            ChainConfig::new(Some(data_dir.join("chain")), dev_genesis(&wallets));
-        chain_config.sequencer = Some(SequencerConfig {
-            min_base_fee: BASE_FEE,
-            ..SequencerConfig::default()
-        });
-        let chain = Chain::open(chain_config)?;
-        let handle = chain.handle();
-        let rpc = rpc::serve(handle.clone(), config.rpc, RpcConfig::default())
-            .await
-            .map_err(|error| match error {
-                openledger_rollup::Error::Bind { addr, reason } => Error::Listen {
-                    address: addr,
-                    source: std::io::Error::other(reason),
-                },
-                other => other.into(),
-            })?;
-        let rpc_addr = rpc.addr();
+        let ports = DevPorts {
+            l2: config.rpc,
+            l1: config.l1,
+            da: config.da,
+        };
+        let rollup = DevRollup::start(
+            &data_dir,
+            ports,
+            devnet::DEV_L1_CHAIN_ID,
+            &devnet::choices()?,
+            &devnet::keys(&wallets),
+            SequencerConfig::default(),
+            BatcherConfig::default(),
+        )
+        .await
+        .map_err(listening)?;
+        let handle = rollup.layer2().chain();
+        let rpc_addr = rollup.layer2().addr();
         boot_seconds.insert("chain".to_owned(), begun.elapsed().as_secs_f64());
 
         let begun = Instant::now();
@@ -213,8 +209,7 @@ impl Node {
             spawn_thread("attributor", move || tracer.trace_forever(&trace_jobs))?,
         ];
         *node.running() = Some(Running {
-            chain,
-            rpc,
+            rollup,
             http: Some(http),
             tasks: vec![follow],
             threads,
@@ -260,19 +255,18 @@ impl Node {
         let Some(running) = self.running().take() else {
             return;
         };
-        running.rpc.stop().await;
         for task in running.tasks {
             task.abort();
         }
-        let (threads, chain) = (running.threads, running.chain);
+        let threads = running.threads;
         let _ = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 // A worker that panicked has said so on stderr already.
                 let _ = thread.join();
             }
-            chain.shutdown();
         })
         .await;
+        running.rollup.stop().await;
     }
 
     pub(crate) async fn stopped(&self) {
@@ -391,6 +385,22 @@ impl Node {
     /// Notices from now on.
     pub fn events(&self) -> tokio::sync::broadcast::Receiver<Notice> {
         self.0.notices.follow()
+    }
+
+    /// JSON-RPC of the layer 1; empty once the node has stopped.
+    pub fn l1_url(&self) -> String {
+        let running = self.running();
+        running
+            .as_ref()
+            .map_or_else(String::new, |r| r.rollup.layer1().url())
+    }
+
+    /// The data availability server; empty once the node has stopped.
+    pub fn da_url(&self) -> String {
+        let running = self.running();
+        running
+            .as_ref()
+            .map_or_else(String::new, |r| r.rollup.da_url())
     }
 
     /// URL of the JSON-RPC.
@@ -620,6 +630,17 @@ fn local_addr(listener: &TcpListener, asked: SocketAddr) -> Result<SocketAddr> {
     })
 }
 
+/// An address that is taken, in the words of the command line.
+fn listening(error: Error) -> Error {
+    match error {
+        Error::Rollup(openledger_rollup::Error::Bind { addr, reason }) => Error::Listen {
+            address: addr,
+            source: std::io::Error::other(reason),
+        },
+        other => other,
+    }
+}
+
 fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
@@ -634,51 +655,11 @@ fn spawn_thread(
         .map_err(|error| Error::Task(format!("cannot start the {name} thread: {error}")))
 }
 
-/// The dev network's first block: every role funded, the faucet with the rest of the supply.
-fn dev_genesis(wallets: &DevWallets) -> Genesis {
-    let mut left = SUPPLY;
-    let mut alloc = BTreeMap::new();
-    for role in Role::ALL {
-        if role != Role::Faucet {
-            left -= ALLOWANCE;
-            alloc.insert(wallets.address(role), funded(ALLOWANCE));
-        }
-    }
-    alloc.insert(wallets.address(Role::Faucet), funded(left));
-    Genesis {
-        config: GenesisConfig {
-            chain_id: DEV_CHAIN_ID,
-            ..GenesisConfig::default()
-        },
-        gas_limit: GAS_LIMIT,
-        base_fee_per_gas: Some(BASE_FEE.into()),
-        alloc,
-        ..Genesis::default()
-    }
-}
-
-fn funded(wei: u128) -> GenesisAccount {
-    GenesisAccount {
-        balance: U256::from(wei),
-        ..GenesisAccount::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-
-    #[test]
-    fn the_genesis_holds_the_whole_supply() {
-        let genesis = dev_genesis(&DevWallets::new(DEV_CHAIN_ID).unwrap());
-        let sum = genesis
-            .alloc
-            .values()
-            .fold(U256::ZERO, |sum, account| sum + account.balance);
-        assert_eq!(sum, U256::from(SUPPLY));
-    }
 
     #[test]
     fn a_data_directory_has_one_user_at_a_time() {

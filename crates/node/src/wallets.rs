@@ -33,13 +33,17 @@ pub(crate) enum Role {
     Commons,
     /// Hands out gas money.
     Faucet,
-    /// Receives the sequencer's priority fees.
+    /// Signs blocks that are not on the layer 1 yet.
     Sequencer,
+    /// Sends batches to the layer 1.
+    Batcher,
+    /// Claims output roots on the layer 1.
+    Proposer,
 }
 
 impl Role {
     /// Every role.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Deployer,
         Self::Governor,
         Self::Guardian,
@@ -52,6 +56,8 @@ impl Role {
         Self::Commons,
         Self::Faucet,
         Self::Sequencer,
+        Self::Batcher,
+        Self::Proposer,
     ];
 
     /// Name as shown and as used in the derivation.
@@ -69,6 +75,8 @@ impl Role {
             Self::Commons => "commons",
             Self::Faucet => "faucet",
             Self::Sequencer => "sequencer",
+            Self::Batcher => "batcher",
+            Self::Proposer => "proposer",
         }
     }
 }

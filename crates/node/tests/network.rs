@@ -119,6 +119,8 @@ fn config(dir: &Path) -> NodeConfig {
     NodeConfig {
         data_dir: dir.join("data"),
         rpc: local,
+        l1: local,
+        da: local,
         http: local,
         base: Some(dir.join("base")),
     }

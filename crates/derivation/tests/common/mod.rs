@@ -645,7 +645,7 @@ fn word(rng: &mut ChaCha8Rng) -> B256 {
     rng.fill_bytes(word.as_mut_slice());
     // Some have leading zeros, which integers lose.
     let zeros = (rng.next_u32() % 40) as usize;
-    if zeros < 31 && rng.next_u32() % 4 == 0 {
+    if zeros < 31 && rng.next_u32().is_multiple_of(4) {
         word[..zeros].fill(0);
     }
     word
@@ -656,7 +656,11 @@ fn number(rng: &mut ChaCha8Rng) -> u64 {
 }
 
 fn signature(rng: &mut ChaCha8Rng) -> Signature {
-    Signature::new(word(rng).into(), word(rng).into(), rng.next_u32() % 2 == 0)
+    Signature::new(
+        word(rng).into(),
+        word(rng).into(),
+        rng.next_u32().is_multiple_of(2),
+    )
 }
 
 /// A transaction of any type that the layer 2 knows. Its signature is nobody's.
@@ -837,7 +841,7 @@ impl World {
                     let signature = Signature::new(
                         U256::from_be_slice(&bytes[..32]),
                         U256::from_be_slice(&bytes[32..]),
-                        rng.next_u32() % 2 == 0,
+                        rng.next_u32().is_multiple_of(2),
                     );
                     let tx = TxEip1559 {
                         chain_id: L2_CHAIN,

@@ -1,0 +1,343 @@
+//! The roles of the rollup as commands.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use openledger_node::devnet;
+use openledger_node::rollup::batching::BatcherConfig;
+use openledger_node::rollup::network::{Choices, Network, layer1_sender};
+use openledger_node::rollup::roles::{
+    Layer2, Layer2Config, Signer, start_batcher, start_challenger, start_da, start_proposer,
+};
+use openledger_node::rollup::rpc::Rpc;
+use openledger_node::rollup::{Address, Clock, Layer1Settings, SequencerConfig, Wei};
+use serde_json::json;
+
+use crate::cli::{
+    BatcherArgs, ChallengerArgs, DaArgs, DeployArgs, L1Command, NetworkArgs, ProposerArgs,
+    SequencerArgs, VerifierArgs,
+};
+use crate::dev::interrupted;
+
+/// A year, in seconds.
+const YEAR: u64 = 31_536_000;
+/// Base fee of a new network, wei a gas at the least.
+const MIN_BASE_FEE: u64 = 1_000_000;
+
+fn on_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    runtime.block_on(work)
+}
+
+/// A private key from its file.
+fn key(file: &Path) -> Result<Signer> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the key in {}", file.display()))?;
+    text.trim().parse().with_context(|| {
+        format!(
+            "{} holds no private key of 64 hexadecimal digits",
+            file.display()
+        )
+    })
+}
+
+async fn network(args: &NetworkArgs) -> Result<Network> {
+    if let Some(dir) = &args.network {
+        return Ok(Network::load(dir)?);
+    }
+    let choices = devnet::choices()?;
+    choices
+        .find(&args.l1, devnet::deployer()?, 0)
+        .await
+        .with_context(|| {
+            format!(
+                "the dev network is not on the layer 1 at {}; name another with --network DIR",
+                args.l1
+            )
+        })
+}
+
+/// `openledger l1 ...`.
+pub(crate) fn l1(command: L1Command) -> Result<()> {
+    let L1Command::Deploy(args) = command;
+    on_runtime(deploy(args))
+}
+
+/// `ADDRESS=OPEN`.
+fn allocation(text: &str) -> Result<(Address, Wei)> {
+    let (account, amount) = text
+        .split_once('=')
+        .with_context(|| format!("--allocate {text}: write it as ADDRESS=OPEN"))?;
+    let account = account
+        .parse()
+        .with_context(|| format!("--allocate {text}: {account} is no address"))?;
+    let whole: u128 = amount
+        .parse()
+        .with_context(|| format!("--allocate {text}: {amount} is no whole number of OPEN"))?;
+    let wei = Wei::OPEN.get().checked_mul(whole);
+    let wei = wei.with_context(|| format!("--allocate {text}: more than there is"))?;
+    Ok((account, Wei::new(wei)))
+}
+
+async fn deploy(args: DeployArgs) -> Result<()> {
+    let address = |flag: &str, text: &str| -> Result<Address> {
+        text.parse()
+            .with_context(|| format!("{flag} {text} is no address"))
+    };
+    let key = key(&args.key_file)?;
+    let deployer = key.address();
+    let owner = address("--owner", &args.owner)?;
+    let batcher = address("--batcher", &args.batcher)?;
+    let allocations = args.allocate.iter().map(|text| allocation(text));
+    let now = Clock::system().now().as_secs();
+    let choices = Choices {
+        l2_chain_id: args.chain_id,
+        block_time: args.block_time,
+        seq_window_size: 3_600,
+        settings: Layer1Settings {
+            owner,
+            treasury: deployer,
+            guardian: address("--guardian", &args.guardian)?,
+            guardian_sunset: now + YEAR,
+            batcher,
+            unsafe_block_signer: batcher,
+            batch_inbox: Choices::batch_inbox(args.chain_id),
+            gas_limit: 60_000_000,
+            base_fee_scalar: 1_368,
+            blob_base_fee_scalar: 810_949,
+            eip_1559: (250, 6),
+            min_base_fee: MIN_BASE_FEE,
+            da_footprint_gas_scalar: 400,
+            bond: Wei::new(Wei::OPEN.get() / 10),
+            challenge_window: 7 * 24 * 3_600,
+            clock: 3 * 24 * 3_600,
+            decision_window: 3 * 24 * 3_600,
+            proof_maturity_delay: 7 * 24 * 3_600,
+            game_finality_delay: 24 * 3_600,
+            data_windows: (3_600, 3_600),
+            data_bond: Wei::new(Wei::OPEN.get() / 10),
+        },
+        allocations: allocations.collect::<Result<_>>()?,
+        governor: owner,
+        treasury: owner,
+    };
+    let sender = layer1_sender(&args.l1, key).await?;
+    let network = choices
+        .deploy(&sender, &args.l1, deployer, 0)
+        .await
+        .with_context(|| format!("cannot deploy to the layer 1 at {}", args.l1))?;
+    network.save(&args.out)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&network.layer1)?);
+        return Ok(());
+    }
+    for (name, at) in network.layer1.contracts() {
+        println!("{name:26} {at}");
+    }
+    println!(
+        "l1.json, rollup.json and genesis.json are in {}",
+        args.out.display()
+    );
+    Ok(())
+}
+
+/// `openledger sequencer`.
+pub(crate) fn sequencer(args: SequencerArgs) -> Result<()> {
+    on_runtime(async {
+        let network = network(&args.network).await?;
+        let sequencer = SequencerConfig {
+            sub_block: args.sub_block,
+            ..SequencerConfig::default()
+        };
+        let config = Layer2Config {
+            dir: args.data_dir,
+            rpc: args.rpc,
+            l1: args.network.l1,
+            da: args.da,
+            sequencer: Some(sequencer),
+            clock: Clock::system(),
+        };
+        let node = Layer2::start(&network, config).await?;
+        eprintln!(
+            "sequencer of chain {} at {}",
+            network.genesis.config.chain_id,
+            node.url()
+        );
+        interrupted().await;
+        node.stop().await;
+        Ok(())
+    })
+}
+
+/// `openledger verifier`.
+pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
+    on_runtime(async {
+        let network = network(&args.network).await?;
+        let l1 = args.network.l1.clone();
+        let config = Layer2Config {
+            dir: args.data_dir,
+            rpc: args.rpc,
+            l1: l1.clone(),
+            da: args.da,
+            sequencer: None,
+            clock: Clock::system(),
+        };
+        let node = Layer2::start(&network, config).await?;
+        if !args.once {
+            eprintln!(
+                "verifier of chain {} at {}",
+                network.genesis.config.chain_id,
+                node.url()
+            );
+            interrupted().await;
+            node.stop().await;
+            return Ok(());
+        }
+        let target = tokio::task::spawn_blocking(move || Rpc::new(l1).header("latest")).await??;
+        let target = target.context("the layer 1 has no block")?.number;
+        let outcome = tokio::select! {
+            outcome = reach(&node, target, args.json) => outcome,
+            () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+        };
+        node.stop().await;
+        outcome
+    })
+}
+
+/// Waits until everything up to L1 block `target` is derived, and prints the head.
+async fn reach(node: &Layer2, target: u64, json: bool) -> Result<()> {
+    let begin = std::time::Instant::now();
+    let bar = (!json).then(|| crate::progress::layer1(target));
+    let mut stuck = None;
+    loop {
+        let heads = node.status().heads();
+        if let Some(bar) = &bar {
+            bar.set_position(heads.derived_from.number);
+            bar.set_message(format!("L2 block {}", heads.safe.number));
+        }
+        if heads.derived_from.number >= target && heads.l1_head.number >= target {
+            break;
+        }
+        match (heads.trouble, &stuck) {
+            (None, _) => stuck = None,
+            (Some(_), None) => stuck = Some(std::time::Instant::now()),
+            (Some(trouble), Some(since)) => {
+                ensure!(
+                    since.elapsed() < Duration::from_secs(60),
+                    "derivation stands still: {trouble}"
+                );
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    let heads = node.status().heads();
+    let chain = node.chain();
+    let Some(block) = chain.block(heads.safe.number)? else {
+        bail!("block {} is missing", heads.safe.number);
+    };
+    let totals = chain.totals()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    if json {
+        let line = json!({
+            "number": heads.safe.number,
+            "hash": block.block.hash(),
+            "stateRoot": block.block.header.state_root,
+            "l1Block": heads.derived_from.number,
+            "transactions": totals.transactions,
+            "seconds": seconds,
+        });
+        println!("{line}");
+    } else {
+        println!(
+            "block {} {} from L1 block {}, {} transactions, {seconds:.1} s",
+            heads.safe.number,
+            block.block.hash(),
+            heads.derived_from.number,
+            totals.transactions,
+        );
+    }
+    Ok(())
+}
+
+/// `openledger batcher`.
+pub(crate) fn batcher(args: BatcherArgs) -> Result<()> {
+    on_runtime(async {
+        let network = network(&args.network).await?;
+        let config = BatcherConfig {
+            max_channel_duration: Duration::from_secs(args.max_channel_duration),
+            ..BatcherConfig::default()
+        };
+        let key = key(&args.key_file)?;
+        let l1 = &args.network.l1;
+        let worker = start_batcher(&network, l1, &args.l2, args.da, key, config).await?;
+        interrupted().await;
+        let done = Arc::clone(worker.done_so_far());
+        worker.stop().await;
+        report(
+            &*done
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    })
+}
+
+/// `openledger proposer`.
+pub(crate) fn proposer(args: ProposerArgs) -> Result<()> {
+    on_runtime(async {
+        let network = network(&args.network).await?;
+        let key = key(&args.key_file)?;
+        let (at, l1) = (network.layer1, &args.network.l1);
+        let worker = start_proposer(at, l1, &args.l2, key, args.interval, false).await?;
+        interrupted().await;
+        let done = Arc::clone(worker.done_so_far());
+        worker.stop().await;
+        report(
+            &*done
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    })
+}
+
+/// `openledger challenger`.
+pub(crate) fn challenger(args: ChallengerArgs) -> Result<()> {
+    on_runtime(async {
+        let network = network(&args.network).await?;
+        let key = key(&args.key_file)?;
+        let (at, l1) = (network.layer1, &args.network.l1);
+        let worker = start_challenger(at, l1, &args.l2, key, args.guardian).await?;
+        interrupted().await;
+        let done = Arc::clone(worker.done_so_far());
+        worker.stop().await;
+        report(
+            &*done
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    })
+}
+
+/// What a role did, as one JSON object.
+fn report(done: &impl serde::Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(done)?);
+    Ok(())
+}
+
+/// `openledger da`.
+pub(crate) fn da(args: DaArgs) -> Result<()> {
+    on_runtime(async {
+        let days = Duration::from_secs(args.retention.saturating_mul(86_400));
+        let clock = Clock::system();
+        let server = start_da(args.listen, &args.data_dir, clock, Some(days)).await?;
+        eprintln!("data availability at {}", server.url());
+        interrupted().await;
+        server.shutdown().await;
+        Ok(())
+    })
+}

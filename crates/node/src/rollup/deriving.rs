@@ -1,0 +1,374 @@
+//! Following the layer 1: what it says becomes the safe head, and what it will not take back the
+//! finalized one.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use openledger_derivation::{
+    Attributes, BlockId, L1Block, L2, L2Block, L2Head, Pipeline, RollupConfig, SourceError, Step,
+};
+use openledger_primitives::B256;
+use openledger_rollup::block::Block;
+use openledger_rollup::derived::Derived;
+use openledger_rollup::engine::PayloadAttributes;
+use openledger_rollup::rpc::{RollupStatus, reference};
+use openledger_rollup::{AttributesSource, ChainHandle};
+use serde_json::{Value, json};
+
+use super::Stop;
+use super::availability::Availability;
+use super::rpc::Rpc;
+use crate::{Error, Result};
+
+/// Pause between two looks at the layer 1 when everything on it is derived.
+const POLL: Duration = Duration::from_millis(500);
+/// Pause after an error that time may heal.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The heads of both layers as this node knows them.
+#[derive(Clone, Debug)]
+pub struct Heads {
+    /// Newest block of the layer 1.
+    pub l1_head: L1Block,
+    /// Newest block that the layer 1 will not take back.
+    pub l1_finalized: L1Block,
+    /// The block of the layer 1 up to which everything is derived.
+    pub derived_from: L1Block,
+    /// Newest block derived from the layer 1.
+    pub safe: L2Head,
+    /// Times that the layer 1 took back what was derived from.
+    pub resets: u64,
+    /// What keeps derivation from going on, if something does.
+    pub trouble: Option<String>,
+}
+
+/// The heads, shared with whoever shows them.
+#[derive(Clone, Debug)]
+pub struct Status {
+    config: RollupConfig,
+    chain: ChainHandle,
+    heads: Arc<Mutex<Heads>>,
+}
+
+impl Status {
+    /// The heads now.
+    #[must_use]
+    pub fn heads(&self) -> Heads {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heads> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block of L2 with its origin.
+    pub(crate) fn head_of(&self, block: &Block) -> Result<L2Head> {
+        head_of(&self.config, block)
+    }
+}
+
+pub(crate) fn head_of(config: &RollupConfig, block: &Block) -> Result<L2Head> {
+    let header = alloy_rlp::encode(block.header.inner());
+    let first = block.transactions.first().map(|tx| tx.encoded.as_ref());
+    Ok(config.head_of(&header, first)?)
+}
+
+fn numbered(chain: &ChainHandle, number: u64) -> Result<Block> {
+    let block = chain.reader()?.block(number)?;
+    block.ok_or_else(|| Error::not_found("block", number))
+}
+
+fn l1_reference(block: &L1Block) -> Value {
+    json!({
+        "hash": block.hash, "number": block.number,
+        "parentHash": block.parent_hash, "timestamp": block.timestamp,
+    })
+}
+
+impl RollupStatus for Status {
+    fn rollup_config(&self) -> Value {
+        serde_json::from_str(&self.config.to_json()).unwrap_or_default()
+    }
+
+    fn sync_status(&self) -> openledger_rollup::Result<Value> {
+        let heads = self.heads();
+        let labels = self.chain.labels()?;
+        let at = |number| {
+            let block = self.chain.reader()?.block(number)?;
+            block.map_or(Ok(Value::Null), |block| self.block_ref(&block))
+        };
+        let safe = at(labels.safe)?;
+        Ok(json!({
+            "current_l1": l1_reference(&heads.derived_from),
+            "head_l1": l1_reference(&heads.l1_head),
+            "safe_l1": l1_reference(&heads.l1_finalized),
+            "finalized_l1": l1_reference(&heads.l1_finalized),
+            "unsafe_l2": at(labels.head)?,
+            "safe_l2": safe,
+            "local_safe_l2": safe,
+            "finalized_l2": at(labels.finalized)?,
+        }))
+    }
+
+    fn block_ref(&self, block: &Block) -> openledger_rollup::Result<Value> {
+        let head = self
+            .head_of(block)
+            .map_err(|e| openledger_rollup::Error::InvalidBlock(e.to_string()))?;
+        let mut value = reference(block);
+        value["l1origin"] = json!(head.l1_origin);
+        value["sequenceNumber"] = json!(head.sequence_number);
+        Ok(value)
+    }
+}
+
+/// The chain as derivation reads it.
+#[derive(Debug)]
+struct Blocks(ChainHandle);
+
+impl L2 for Blocks {
+    fn block(&self, number: u64) -> std::result::Result<L2Block, SourceError> {
+        let block = numbered(&self.0, number);
+        let block = block.map_err(|e| SourceError::Unavailable(e.to_string()))?;
+        Ok(L2Block {
+            header: alloy_rlp::encode(block.header.inner()).into(),
+            first_transaction: block.transactions.first().map(|tx| tx.encoded.clone()),
+        })
+    }
+}
+
+/// Derives the chain from the layer 1.
+#[derive(Debug)]
+pub(crate) struct Deriver {
+    chain: ChainHandle,
+    config: RollupConfig,
+    l1: Arc<Rpc>,
+    pipeline: Pipeline<Arc<Rpc>, Availability, Blocks>,
+    status: Status,
+    safe: L2Head,
+    /// Safe blocks with the L1 block that each was derived from, oldest first.
+    waiting: VecDeque<(BlockId, B256)>,
+}
+
+impl Deriver {
+    /// Starts at the chain's safe head. Nothing is read from the layer 1 yet.
+    pub(crate) fn new(
+        chain: ChainHandle,
+        config: RollupConfig,
+        l1: Arc<Rpc>,
+        da: Availability,
+    ) -> Result<Self> {
+        let safe = head_of(&config, &numbered(&chain, chain.labels()?.safe)?)?;
+        let heads = Heads {
+            l1_head: L1Block::default(),
+            l1_finalized: L1Block::default(),
+            derived_from: L1Block::default(),
+            safe,
+            resets: 0,
+            trouble: None,
+        };
+        let status = Status {
+            config: config.clone(),
+            chain: chain.clone(),
+            heads: Arc::new(Mutex::new(heads)),
+        };
+        let blocks = Blocks(chain.clone());
+        let pipeline = Pipeline::new(config.clone(), Arc::clone(&l1), da, blocks);
+        Ok(Self {
+            chain,
+            config,
+            l1,
+            pipeline,
+            status,
+            safe,
+            waiting: VecDeque::new(),
+        })
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    /// Goes on until `stop`.
+    pub(crate) fn run(mut self, stop: &Stop) {
+        while !stop.is_set() {
+            let pause = match self.step() {
+                Ok(pause) => {
+                    self.status.lock().trouble = None;
+                    pause
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "derivation");
+                    self.status.lock().trouble = Some(error.to_string());
+                    Some(RETRY)
+                }
+            };
+            if let Some(pause) = pause {
+                stop.wait(pause);
+            }
+        }
+    }
+
+    /// One step; how long to wait before the next.
+    fn step(&mut self) -> Result<Option<Duration>> {
+        match self.pipeline.step(&self.safe)? {
+            Step::Attributes(attributes) => {
+                self.apply(&attributes)?;
+                Ok(None)
+            }
+            Step::Advanced(block) => {
+                self.status.lock().derived_from = block;
+                Ok(None)
+            }
+            Step::Idle => {
+                self.look_at_l1()?;
+                Ok(Some(POLL))
+            }
+            Step::Reset { safe, reason } => {
+                tracing::warn!(%reason, safe = safe.number, "the layer 1 was reorganised");
+                self.go_back(*safe)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn apply(&mut self, attributes: &Attributes) -> Result<()> {
+        let parent = attributes.parent.hash;
+        let block = match self.chain.derive(parent, &payload(attributes))? {
+            Derived::Agreed(block) => block,
+            Derived::Built { block, replaced } => {
+                if replaced > 0 {
+                    tracing::warn!(
+                        number = block.number(),
+                        replaced,
+                        "blocks of the sequencer are not what the layer 1 says"
+                    );
+                }
+                block
+            }
+            Derived::Invalid { reason } => {
+                tracing::warn!(
+                    reason,
+                    after = attributes.parent.number,
+                    "a batch makes no valid block; deposits alone"
+                );
+                self.pipeline.flush_channel();
+                let alone = payload(&attributes.deposits_only());
+                match self.chain.derive(parent, &alone)? {
+                    Derived::Agreed(block) | Derived::Built { block, .. } => block,
+                    Derived::Invalid { reason } => {
+                        return Err(Error::Conflict(format!(
+                            "no block can be made after {}, not even of deposits alone: {reason}",
+                            attributes.parent.number
+                        )));
+                    }
+                }
+            }
+        };
+        self.safe = head_of(&self.config, &block)?;
+        self.status.lock().safe = self.safe;
+        self.waiting
+            .push_back((attributes.derived_from, block.hash()));
+        Ok(())
+    }
+
+    /// Reads the labels of the layer 1, and finalizes what was derived from its finalized blocks.
+    fn look_at_l1(&mut self) -> Result<()> {
+        let block = |header: alloy_rpc_types_eth::Header| L1Block {
+            number: header.number,
+            hash: header.hash,
+            parent_hash: header.parent_hash,
+            timestamp: header.timestamp,
+        };
+        let head = self.l1.header("latest")?.map(block);
+        let finalized = self.l1.header("finalized")?.map(block);
+        let mut heads = self.status.lock();
+        heads.l1_head = head.unwrap_or(heads.l1_head);
+        heads.l1_finalized = finalized.unwrap_or(heads.l1_finalized);
+        let limit = heads.l1_finalized.number;
+        drop(heads);
+        let mut last = None;
+        while let Some((_, hash)) = self.waiting.front().filter(|(l1, _)| l1.number <= limit) {
+            last = Some(*hash);
+            self.waiting.pop_front();
+        }
+        if let Some(hash) = last {
+            self.chain.finalize(hash)?;
+        }
+        Ok(())
+    }
+
+    /// Back to `safe`, and the head to the newest block whose origin is still on the layer 1.
+    fn go_back(&mut self, safe: L2Head) -> Result<()> {
+        let mut head = head_of(
+            &self.config,
+            &numbered(&self.chain, self.chain.head()?.number)?,
+        )?;
+        while head.number > safe.number && !self.is_canonical(head.l1_origin)? {
+            head = head_of(&self.config, &numbered(&self.chain, head.number - 1)?)?;
+        }
+        self.chain.go_back(head.hash, safe.hash)?;
+        self.waiting.clear();
+        self.safe = safe;
+        let mut heads = self.status.lock();
+        heads.safe = safe;
+        heads.resets += 1;
+        Ok(())
+    }
+
+    fn is_canonical(&self, origin: BlockId) -> Result<bool> {
+        let header = self.l1.header(origin.number)?;
+        Ok(header.is_some_and(|header| header.hash == origin.hash))
+    }
+}
+
+fn payload(attributes: &Attributes) -> PayloadAttributes {
+    PayloadAttributes {
+        timestamp: attributes.timestamp,
+        prev_randao: attributes.prev_randao,
+        suggested_fee_recipient: attributes.fee_recipient,
+        parent_beacon_block_root: Some(attributes.parent_beacon_block_root),
+        transactions: attributes.transactions.clone(),
+        no_tx_pool: attributes.no_tx_pool,
+        gas_limit: attributes.gas_limit,
+        eip_1559_params: Some(attributes.eip_1559_params),
+        min_base_fee: attributes.min_base_fee,
+    }
+}
+
+/// What the sequencer begins its blocks with: the same that a verifier derives.
+#[derive(Debug)]
+pub(crate) struct Sequencing {
+    config: RollupConfig,
+    builder: Mutex<openledger_derivation::AttributesBuilder<Arc<Rpc>>>,
+    /// L1 blocks on top of an origin before it is used: fewer reorgs for a later origin.
+    confirmations: u64,
+}
+
+impl Sequencing {
+    pub(crate) fn new(config: RollupConfig, l1: Arc<Rpc>, confirmations: u64) -> Self {
+        let builder = openledger_derivation::AttributesBuilder::new(config.clone(), l1);
+        Self {
+            config,
+            builder: Mutex::new(builder),
+            confirmations,
+        }
+    }
+}
+
+impl AttributesSource for Sequencing {
+    fn next(&self, head: &Block) -> openledger_rollup::Result<PayloadAttributes> {
+        use openledger_derivation::OriginChoice;
+        let failed = |e: &dyn std::fmt::Display| openledger_rollup::Error::Layer1(e.to_string());
+        let parent = head_of(&self.config, head).map_err(|e| failed(&e))?;
+        let mut builder = self.builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let choice = builder.next_origin(&parent, self.confirmations);
+        let OriginChoice::Build { origin, no_tx_pool } = choice.map_err(|e| failed(&e))? else {
+            return Err(failed(&"it is too far behind to build another block on"));
+        };
+        let attributes = builder.next_attributes(&parent, origin);
+        let mut attributes = attributes.map_err(|e| failed(&e))?;
+        attributes.no_tx_pool |= no_tx_pool;
+        Ok(payload(&attributes))
+    }
+}
