@@ -14,7 +14,7 @@ const fresh = () => join(scratch, String((directories += 1)));
 
 /** Runs `openledger dev` until it ends by itself; it must fail, soon, with these words. */
 async function fails(args, ...words) {
-  const child = spawn(setting("OPENLEDGER"), ["dev", "--exit-after-loop", "--http-port", "0", ...args], {
+  const child = spawn(setting("OPENLEDGER"), ["dev", "--exit-after-loop", "--l1-port", "0", "--da-port", "0", "--http-port", "0", ...args], {
     cwd: root,
     stdio: ["ignore", "ignore", "pipe"],
   });

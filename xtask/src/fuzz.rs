@@ -27,7 +27,7 @@ struct Target {
     longest: u32,
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 10] = [
     target("gguf", "fixtures/model/gguf", 100_000),
     target("safetensors", "fuzz/seeds/safetensors", 4_096),
     target("tokenizer", "fuzz/seeds/tokenizer", 8_192),
@@ -36,6 +36,8 @@ const TARGETS: [Target; 8] = [
     target("transaction", "fuzz/seeds/transaction", 4_096),
     target("block", "fuzz/seeds/block", 8_192),
     target("witness", "fuzz/seeds/witness", 65_536),
+    target("commitment", "fuzz/seeds/commitment", 4_096),
+    target("certificate", "fuzz/seeds/certificate", 4_096),
 ];
 
 const fn target(name: &'static str, seeds: &'static str, longest: u32) -> Target {

@@ -54,7 +54,15 @@ impl Network {
         let mut command = Command::new(binary);
         command
             .args(["dev", "--json", "--rpc-port", &rpc_port.to_string()])
-            .args(["--http-port", "0", "--data-dir"])
+            .args([
+                "--l1-port",
+                "0",
+                "--da-port",
+                "0",
+                "--http-port",
+                "0",
+                "--data-dir",
+            ])
             .arg(scratch.join("data"))
             .args(extra)
             .current_dir(&repo.root)

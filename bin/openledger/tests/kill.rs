@@ -18,7 +18,17 @@ const KILLS: u32 = 14;
 fn start(data: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_openledger"))
         .args(["dev", "--json", "--exit-after-loop", "--limit", "32"])
-        .args(["--rpc-port", "0", "--http-port", "0", "--data-dir"])
+        .args([
+            "--rpc-port",
+            "0",
+            "--l1-port",
+            "0",
+            "--da-port",
+            "0",
+            "--http-port",
+            "0",
+            "--data-dir",
+        ])
         .arg(data)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -304,6 +304,40 @@ impl Layer1 {
         crate::node::wei("escrowed", amount)
     }
 
+    /// How far the withdrawal with this hash has come.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn withdrawal(&self, node: &dyn Node, hash: B256) -> Result<Withdrawal, Error> {
+        let at = self.portal;
+        let asked = OptimismPortal::finalizedWithdrawalsCall {
+            withdrawalHash: hash,
+        };
+        let finalized = view(node, at, asked).await?;
+        let asked = OptimismPortal::numProofSubmittersCall {
+            withdrawalHash: hash,
+        };
+        let mut ready_at = None;
+        if !view(node, at, asked).await?.is_zero() {
+            let asked = OptimismPortal::proofSubmittersCall {
+                withdrawalHash: hash,
+                _1: U256::ZERO,
+            };
+            let submitter = view(node, at, asked).await?;
+            let asked = OptimismPortal::provenWithdrawalsCall {
+                withdrawalHash: hash,
+                submitter,
+            };
+            let proven = view(node, at, asked).await?.timestamp;
+            let delay = view(node, at, OptimismPortal::proofMaturityDelaySecondsCall {}).await?;
+            ready_at = Some(proven.saturating_add(delay.saturating_to()));
+        }
+        Ok(Withdrawal {
+            finalized,
+            ready_at,
+        })
+    }
+
     // --- claims ---
 
     /// Claims that `root` is the output root of L2 block `number`, on top of the game `parent`.
@@ -372,6 +406,16 @@ impl Layer1 {
             duels: duels.saturating_to(),
         })
     }
+}
+
+/// How far a withdrawal has come on the layer 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Whether it was executed.
+    pub finalized: bool,
+    /// Unix seconds at which its proof is old enough, once it is proven. The game it was proven
+    /// against must be won by then, too.
+    pub ready_at: Option<u64>,
 }
 
 /// How a dispute game stands.

@@ -385,6 +385,8 @@ impl Node {
     fn urls(&self) -> Urls {
         Urls {
             rpc: self.rpc_url(),
+            l1: self.l1_url(),
+            da: self.da_url(),
             http: self.http_url(),
         }
     }

@@ -52,7 +52,7 @@ pub fn choices() -> Result<Choices> {
             min_base_fee: BASE_FEE,
             da_footprint_gas_scalar: 10,
             bond: Wei::new(Wei::OPEN.get() / 100),
-            challenge_window: 60,
+            challenge_window: 20,
             clock: 300,
             decision_window: 300,
             proof_maturity_delay: 10,

@@ -5,8 +5,9 @@ use alloy_rpc_types_eth::Log;
 use openledger_chain::Decoder;
 use openledger_chain::bindings::{
     AccessManager, ContributionAnchor, DatanetRegistry, InferenceSettlement, ModelRegistry,
-    ProtocolParameters,
+    OpenMinter, ProtocolParameters,
 };
+use openledger_chain::predeploys;
 use openledger_primitives::{Address, B256, Wei};
 use openledger_rollup::block::ExecutedBlock;
 
@@ -118,6 +119,7 @@ impl Node {
             value: Wei::try_from(envelope.value())?,
             gas_used: receipt.cumulative_gas_used() - gas_before,
             success: receipt.status(),
+            system: index == 0 && tx.is_deposit(),
             action: self.action(to, envelope.input()),
             events,
             input: envelope.input().to_string(),
@@ -155,6 +157,13 @@ impl Node {
         let Some(selector) = input.first_chunk::<4>() else {
             return "sends OPEN".to_owned();
         };
+        if to == predeploys::L1_BLOCK {
+            return "takes note of the layer 1".to_owned();
+        }
+        if to == predeploys::OPEN_MINTER {
+            let name = OpenMinter::OpenMinterCalls::name_by_selector(*selector);
+            return format!("OpenMinter.{}", name.unwrap_or("?"));
+        }
         let Some(contract) = self.contracts().deployment().name_of(to) else {
             return format!("calls 0x{}", hex::encode(selector));
         };

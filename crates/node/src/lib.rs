@@ -35,6 +35,7 @@ mod error;
 mod explorer;
 mod inference;
 mod ingest;
+mod layers;
 mod machine;
 mod models;
 mod node;

@@ -246,7 +246,8 @@ impl Node {
             ),
         ];
         Ok(counters
-            .iter()
+            .into_iter()
+            .chain(self.layer_counters()?)
             .map(|(name, help, kind, value)| {
                 format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
             })

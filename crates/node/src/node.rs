@@ -92,8 +92,8 @@ struct Inner {
 
 /// What shutdown takes apart.
 #[derive(Debug)]
-struct Running {
-    rollup: DevRollup,
+pub(crate) struct Running {
+    pub(crate) rollup: DevRollup,
     http: Option<TcpListener>,
     tasks: Vec<JoinHandle<()>>,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -567,7 +567,7 @@ impl Node {
             .map(|role| self.wallets().role(role)))
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+    pub(crate) fn running(&self) -> MutexGuard<'_, Option<Running>> {
         self.0
             .running
             .lock()

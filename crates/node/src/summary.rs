@@ -130,6 +130,12 @@ pub struct ChainSummary {
 pub struct Urls {
     /// Ethereum JSON-RPC.
     pub rpc: String,
+    /// JSON-RPC of the layer 1.
+    #[serde(default)]
+    pub l1: String,
+    /// Data availability server.
+    #[serde(default)]
+    pub da: String,
     /// API and pages.
     pub http: String,
 }

@@ -405,6 +405,96 @@ pub struct BlockView {
     pub transactions: Vec<TransactionView>,
 }
 
+impl BlockView {
+    /// Whether nobody did anything in it: it only moved the clock and took note of the layer 1.
+    pub fn is_quiet(&self) -> bool {
+        self.transactions.iter().all(|tx| tx.system)
+    }
+
+    /// What people did in it.
+    pub fn deeds(&self) -> impl Iterator<Item = &TransactionView> {
+        self.transactions.iter().filter(|tx| !tx.system)
+    }
+}
+
+/// The rollup: both layers, what goes from one to the other, and whether it is where it should be.
+#[derive(Clone, Debug, Serialize)]
+pub struct RollupView {
+    /// Newest block that the sequencer made.
+    pub head: u64,
+    /// Newest block that is derived from the layer 1.
+    pub safe: u64,
+    /// Newest block that the layer 1 will not take back.
+    pub finalized: u64,
+    /// The layer 1.
+    pub l1: Layer1View,
+    /// URL of the data availability server.
+    pub da_url: String,
+    /// Times that the layer 1 took back what was derived from.
+    pub resets: u64,
+    /// What the batcher has done since the node started.
+    pub batches: crate::rollup::batching::Batches,
+    /// What the proposer has done since the node started.
+    pub proposer: crate::rollup::claims::Claims,
+    /// What the challenger has done since the node started.
+    pub challenger: crate::rollup::claims::Claims,
+    /// OPEN that came from the layer 1, newest first, at most twenty.
+    pub deposits: Vec<DepositView>,
+    /// OPEN on its way to the layer 1, newest first, at most twenty.
+    pub withdrawals: Vec<WithdrawalView>,
+    /// What keeps derivation from going on, if something does.
+    pub trouble: Option<String>,
+}
+
+/// The layer 1 as this node sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Layer1View {
+    /// URL of its JSON-RPC.
+    pub url: String,
+    /// Newest block.
+    pub head: u64,
+    /// Newest block that will not be taken back.
+    pub finalized: u64,
+    /// The block up to which everything is derived.
+    pub derived: u64,
+    /// The rollup's contracts there.
+    pub contracts: openledger_chain::layer1::Layer1,
+}
+
+/// OPEN that came from the layer 1.
+#[derive(Clone, Debug, Serialize)]
+pub struct DepositView {
+    /// Who sent it there.
+    pub from: Address,
+    /// Who has it here.
+    pub to: Address,
+    /// How much.
+    pub amount: Wei,
+    /// Block that it arrived in.
+    pub block: u64,
+    /// Transaction that it arrived with.
+    pub tx: B256,
+}
+
+/// OPEN on its way to the layer 1.
+#[derive(Clone, Debug, Serialize)]
+pub struct WithdrawalView {
+    /// Names it on the layer 1.
+    pub hash: B256,
+    /// Who gets it there.
+    pub to: Address,
+    /// How much.
+    pub amount: Wei,
+    /// Block that it left in.
+    pub block: u64,
+    /// Transaction that it left with.
+    pub tx: B256,
+    /// `waiting` for a claim about its block, `provable`, `proven`, or `finalized`.
+    pub status: &'static str,
+    /// When it can be finalized at the earliest, once it is proven; Unix seconds of the layer 1.
+    pub ready_at: Option<u64>,
+}
+
 /// A transaction in the explorer.
 #[derive(Clone, Debug, Serialize)]
 pub struct TransactionView {
@@ -426,6 +516,8 @@ pub struct TransactionView {
     pub gas_used: u64,
     /// Whether it succeeded.
     pub success: bool,
+    /// Whether it is the note about the layer 1 that every block begins with.
+    pub system: bool,
     /// What it called, in words: `InferenceSettlement.claim`.
     pub action: String,
     /// What happened: one sentence an event of ours; raw topics for foreign ones.

@@ -116,9 +116,11 @@ pub(crate) fn empty(title: &str, words: impl Render) -> Markup {
 /// A status with a mark besides its colour.
 pub(crate) fn badge(status: &str) -> Markup {
     let (kind, mark) = match status {
-        "succeeded" | "active" | "ready" | "accepted" | "success" => ("good", "✓"),
+        "succeeded" | "active" | "ready" | "accepted" | "success" | "arrived" | "finalized" => {
+            ("good", "✓")
+        }
         "failed" | "disabled" | "refused" | "reverted" => ("bad", "✕"),
-        "running" | "posted" | "pending" => ("busy", "●"),
+        "running" | "posted" | "pending" | "provable" | "proven" => ("busy", "●"),
         "paused" => ("idle", "‖"),
         _ => ("idle", "○"),
     };

@@ -58,6 +58,7 @@ pub fn router(node: Node) -> Router {
         .route("/wallet/{who}", get(read::wallet))
         .route("/explorer", get(read::explorer))
         .route("/explorer/find", get(read::find))
+        .route("/explorer/layers", get(read::layers))
         .route("/explorer/block/{number}", get(read::block))
         .route("/explorer/tx/{hash}", get(read::transaction))
         .route("/epochs", get(read::epochs))

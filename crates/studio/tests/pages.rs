@@ -187,6 +187,8 @@ fn all() -> Vec<(&'static str, String)> {
             "explorer, empty",
             pages::explorer(f, &samples::chain(), &[], Some(3)),
         ),
+        ("layers", pages::layers(f, &samples::rollup(true))),
+        ("layers, empty", pages::layers(f, &samples::rollup(false))),
         ("block", pages::block(f, &samples::block(1))),
         ("block, empty", pages::block(f, &samples::block(2))),
         (

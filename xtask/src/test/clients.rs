@@ -49,6 +49,8 @@ pub(super) fn run(repo: &Repo) -> Result<()> {
             summary_file.to_string_lossy().into_owned(),
         ),
         ("OPENLEDGER_RPC", url("rpc")?),
+        ("OPENLEDGER_L1", url("l1")?),
+        ("OPENLEDGER_DA", url("da")?),
         ("OPENLEDGER_HTTP", url("http")?),
         ("OPENLEDGER", binary.to_string_lossy().into_owned()),
         ("CAST", cast.to_string_lossy().into_owned()),

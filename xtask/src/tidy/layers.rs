@@ -13,7 +13,15 @@ use crate::process::{command, read};
 const DOCUMENT: &str = "ARCHITECTURE.md";
 
 /// Crates that may use the async runtime; everything else is synchronous.
-const ASYNC: [&str; 6] = ["chain", "rollup", "serving", "node", "studio", "openledger"];
+const ASYNC: [&str; 7] = [
+    "chain",
+    "rollup",
+    "serving",
+    "da",
+    "node",
+    "studio",
+    "openledger",
+];
 
 /// Crates that exist for tests and must never reach a build that users run.
 const TEST_ONLY: [&str; 3] = ["proptest", "arbitrary", "insta"];

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::error::{ApiError, Body};
 use crate::view::{
     BlockView, ContributionReceipt, DatanetView, EarnerLine, EpochView, JudgeView, ModelView,
-    Overview, Page, RejectionView, RowView, RunView, TransactionView, WalletView,
+    Overview, Page, RejectionView, RollupView, RowView, RunView, TransactionView, WalletView,
 };
 use crate::{Contributor, Node, RunAction, RunRequest};
 
@@ -39,6 +39,10 @@ fn found<T>(value: Option<T>, what: &'static str, id: impl ToString) -> Answer<T
 
 pub(crate) async fn overview(State(node): State<Node>) -> Answer<Overview> {
     Ok(Json(node.overview()?))
+}
+
+pub(crate) async fn rollup(State(node): State<Node>) -> Answer<RollupView> {
+    Ok(Json(node.rollup().await?))
 }
 
 pub(crate) async fn datanets(State(node): State<Node>) -> Result<impl IntoResponse, ApiError> {

@@ -23,6 +23,9 @@ use super::network::{Choices, Network, layer1_sender};
 use super::rpc::Rpc;
 use crate::{Error, Result};
 
+/// L2 blocks between two claims in development.
+const INTERVAL: u64 = 30;
+
 /// How a node of the layer 2 is run.
 #[derive(Clone, Debug)]
 pub struct Layer2Config {
@@ -383,7 +386,7 @@ impl DevRollup {
                 batcher,
             )
             .await?,
-            proposer: start_proposer(at, &l1, &l2, keys.proposer.clone(), 60, false).await?,
+            proposer: start_proposer(at, &l1, &l2, keys.proposer.clone(), INTERVAL, false).await?,
             challenger: start_challenger(at, &l1, &l2, keys.guardian.clone(), true).await?,
             layer1,
             da,

@@ -26,6 +26,7 @@ pub fn explorer(
             (heading(&[], "Explorer",
                 html! { p { "Chain " (chain.id) ". Wallets and tools reach it at " span.mono { (chain.rpc_url) } (parts::copy(&chain.rpc_url, "RPC address")) "." } },
                 html! {
+                    a.button.quiet href="/explorer/layers" { "Layers" }
                     div.connect data-wallets data-chain-id=(chain.id) data-rpc=(chain.rpc_url) hidden {
                         button.button.quiet type="button" data-add-chain { "Add to wallet" }
                     }
@@ -47,7 +48,7 @@ pub fn explorer(
                         table {
                             thead { tr { th.num scope="col" { "Block" } th scope="col" { "When" } th scope="col" { "What happened" } th.num scope="col" { "Gas used" } } }
                             tbody {
-                                @for run in blocks.chunk_by(|a, b| a.transactions.is_empty() && b.transactions.is_empty()) {
+                                @for run in blocks.chunk_by(|a, b| a.is_quiet() && b.is_quiet()) {
                                     (line(frame, run))
                                 }
                             }
@@ -75,7 +76,7 @@ fn line(frame: &Frame, run: &[BlockView]) -> Markup {
                 tr {
                     td.num { a href={ "/explorer/block/" (block.number) } { (format::count(block.number)) } }
                     td.nowrap.muted { (parts::time(frame.now, block.timestamp)) }
-                    td { (brief(&block.transactions)) }
+                    td { (brief(block)) }
                     td.num { (format::count(block.gas_used)) }
                 }
             }
@@ -89,12 +90,13 @@ fn line(frame: &Frame, run: &[BlockView]) -> Markup {
             }
             td.nowrap { (parts::time(frame.now, newest.timestamp)) }
             td { (format::count(run.len() as u64)) " empty blocks" }
-            td.num { "0" }
+            td.num { (format::count(run.iter().map(|block| block.gas_used).sum())) }
         }
     }
 }
 
-fn brief(txs: &[TransactionView]) -> Markup {
+fn brief(block: &BlockView) -> Markup {
+    let txs: Vec<&TransactionView> = block.deeds().collect();
     html! {
         @if txs.is_empty() { span.muted { "empty" } }
         @else {
@@ -130,7 +132,7 @@ pub fn block(frame: &Frame, view: &BlockView) -> Markup {
         json: Some(&json),
         body: html! {
             (heading(&[("Explorer", "/explorer")], &title,
-                html! { p { "Made " (parts::time(frame.now, view.timestamp)) " with " (format::plural(view.transactions.len() as u64, "transaction", "transactions")) "." } },
+                html! { p { "Made " (parts::time(frame.now, view.timestamp)) " with " (format::plural(view.deeds().count() as u64, "transaction", "transactions")) "." } },
                 html! {
                     @if view.number > 0 { a.button.quiet href={ "/explorer/block/" (view.number - 1) } rel="prev" { "← " (view.number - 1) } }
                     @if frame.head.is_some_and(|head| view.number < head) { a.button.quiet href={ "/explorer/block/" (view.number + 1) } rel="next" { (view.number + 1) " →" } }
@@ -147,7 +149,7 @@ pub fn block(frame: &Frame, view: &BlockView) -> Markup {
                 }
             }
             h2.section { "Transactions" }
-            @if view.transactions.is_empty() { (parts::empty("No transaction", "This block only moved the clock.")) }
+            @if view.is_quiet() { (parts::empty("No transaction", "This block only moved the clock and took note of the layer 1.")) }
             @for tx in &view.transactions {
                 section.card {
                     div.card-head { h3 { a href={ "/explorer/tx/" (tx.hash) } { (action(tx)) } } (outcome(tx)) }

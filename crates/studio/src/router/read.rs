@@ -233,7 +233,7 @@ pub(super) async fn explorer(
         let chain = node.overview()?.chain;
         let mut blocks = node.blocks(query.before, BLOCKS)?;
         let lines = blocks
-            .chunk_by(|a, b| a.transactions.is_empty() && b.transactions.is_empty())
+            .chunk_by(|a, b| a.is_quiet() && b.is_quiet())
             .take(BLOCK_LINES);
         let shown = lines.map(<[_]>::len).sum();
         blocks.truncate(shown);
@@ -245,6 +245,11 @@ pub(super) async fn explorer(
         ))
     })
     .await
+}
+
+pub(super) async fn layers(State(node): State<Node>) -> Answer {
+    let view = node.rollup().await?;
+    Ok(pages::layers(&frame(&node)?, &view))
 }
 
 pub(super) async fn block(State(node): State<Node>, Path(number): Path<u64>) -> Answer {

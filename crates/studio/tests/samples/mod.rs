@@ -8,6 +8,9 @@
     reason = "shared by tests and an example"
 )]
 
+use openledger_node::rollup::Layer1;
+use openledger_node::rollup::batching::{Batches, Sent};
+use openledger_node::rollup::claims::Claims;
 use openledger_node::view::*;
 use openledger_primitives::{Address, B256, Wei};
 
@@ -657,6 +660,7 @@ pub fn transaction(n: usize) -> TransactionView {
         value: Wei::ZERO,
         gas_used: 84_201,
         success: n != 5,
+        system: false,
         action: action.into(),
         events: vec![EventView {
             address: address(120),
@@ -746,5 +750,81 @@ pub fn receipt() -> ContributionReceipt {
         wallets: (0..2).map(|n| (PEOPLE[n].to_owned(), address(n))).collect(),
         root: hash(600),
         txs: vec![("commit".into(), hash(601)), ("anchor".into(), hash(602))],
+    }
+}
+
+pub fn rollup(busy: bool) -> RollupView {
+    let amount = wei(12_000_000);
+    let sent = |n: u64, target: &'static str| Sent {
+        first: 1_200 + 10 * n,
+        last: 1_209 + 10 * n,
+        transactions: 24,
+        bytes: 2_345,
+        target,
+        commitment: (target == "da").then(|| [0, 0xab, 0xcd].into_iter().collect()),
+        l1_transactions: vec![hash(600)],
+        l1_block: 640 + 5 * n,
+        l1_gas: 22_016,
+    };
+    let batches = Batches {
+        recent: [sent(0, "calldata"), sent(1, "da")].into(),
+        count: 2,
+        bytes: 4_690,
+        transactions: 48,
+        l1_gas: 44_032,
+        fail_overs: 1,
+        lost: 1,
+        trouble: None,
+    };
+    let withdrawal = |status: &'static str, ready_at| WithdrawalView {
+        hash: hash(700),
+        to: address(3),
+        amount,
+        block: 1_204,
+        tx: hash(701),
+        status,
+        ready_at,
+    };
+    RollupView {
+        head: 1_284,
+        safe: if busy { 1_219 } else { 0 },
+        finalized: if busy { 1_209 } else { 0 },
+        l1: Layer1View {
+            url: "http://127.0.0.1:8544".into(),
+            head: 652,
+            finalized: 644,
+            derived: 651,
+            contracts: Layer1::expected(901_336, address(9), 0),
+        },
+        da_url: "http://127.0.0.1:3100".into(),
+        resets: 0,
+        batches: if busy { batches } else { Batches::default() },
+        proposer: Claims {
+            proposed: 3,
+            last_block: busy.then_some(1_209),
+            ..Claims::default()
+        },
+        challenger: Claims::default(),
+        deposits: if busy {
+            vec![DepositView {
+                from: address(1),
+                to: address(2),
+                amount,
+                block: 1_203,
+                tx: hash(702),
+            }]
+        } else {
+            Vec::new()
+        },
+        withdrawals: if busy {
+            vec![
+                withdrawal("waiting", None),
+                withdrawal("proven", Some(NOW + 60)),
+                withdrawal("finalized", Some(NOW - 60)),
+            ]
+        } else {
+            Vec::new()
+        },
+        trouble: (!busy).then(|| "data availability does not answer".into()),
     }
 }
