@@ -32,7 +32,8 @@ pub struct ChannelLimits {
     pub target_bytes: usize,
     /// Blocks at which the channel takes no more.
     pub max_blocks: usize,
-    /// Brotli quality, 0 to 11. From 10 on it costs 25 times the time for one percent.
+    /// Brotli quality, 0 to 11. 10 takes ten times as long as 9, for 1.4 % fewer bytes
+    /// (`examples/da_bytes.rs`).
     pub quality: u8,
 }
 

@@ -91,6 +91,11 @@ pub struct Pipeline<S, D, L> {
     pending: Option<Attributes>,
     /// The safe head that was given last.
     cursor: Option<L2Head>,
+    /// The L1 block up to which everything was derived before the start.
+    done: Option<BlockId>,
+    /// L1 block from which on it is known what was derived from where.
+    recorded_from: u64,
+    /// L1 blocks with the safe head after them.
     history: VecDeque<(BlockId, L2Head)>,
 }
 
@@ -115,8 +120,21 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
             batch: None,
             pending: None,
             cursor: None,
+            done: None,
+            recorded_from: 0,
             history: VecDeque::new(),
         }
+    }
+
+    /// Says that the head of the first step is all that comes out of the layer 1 up to and with
+    /// block `l1`. A caller that keeps its safe head keeps this with it, on every
+    /// [`Step::Advanced`]: the block below that one.
+    ///
+    /// Without it a pipeline that starts again reads batches that lay too early in the layer 1 the
+    /// first time and were dropped then, as op-node does; and after a reorg it goes back by a
+    /// whole sequencing window.
+    pub const fn resume(&mut self, l1: BlockId) {
+        self.done = Some(l1);
     }
 
     /// The L1 block being read, `None` before the first step.
@@ -141,6 +159,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         self.batch = None;
         self.pending = None;
         self.cursor = None;
+        self.done = None;
         self.history.clear();
     }
 
@@ -167,12 +186,13 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
     pub fn step(&mut self, safe: &L2Head) -> Result<Step> {
         match self.try_step(safe) {
             Err(reason) if reason.next() == Next::Reset => {
-                let target = self.way_back(safe)?;
+                let (done, target) = self.way_back(safe)?;
                 warn!(%reason, safe = target.number, "pipeline reset");
                 self.stage = None;
                 self.batch = None;
                 self.pending = None;
                 self.cursor = None;
+                self.done = done;
                 Ok(Step::Reset {
                     safe: Box::new(target),
                     reason,
@@ -241,6 +261,15 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
     /// Spec: derivation, "Resetting the pipeline".
     fn start(&mut self, safe: &L2Head) -> Result<L1Block> {
         self.source.l1.check_canonical(safe.l1_origin)?;
+        if safe.number == self.config.l2_genesis().number {
+            self.done = Some(self.config.l1_genesis());
+        }
+        if let Some(done) = self.done {
+            self.source.l1.check_canonical(done)?;
+        }
+        let done = self.done.map(|done| done.number);
+        let window = self.config.seq_window_size();
+        self.recorded_from = done.unwrap_or(safe.l1_origin.number.saturating_add(window));
         let timeout = self.config.channel_timeout();
         let mut head = *safe;
         while head.number > self.config.l2_genesis().number
@@ -252,7 +281,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         let block = origin.block;
         info!(l1 = block.number, l2 = safe.number, "derivation starts");
         self.source.reset(origin, head.system_config);
-        self.stage = Some(Stage::new(self.config.clone(), block));
+        self.stage = Some(Stage::new(self.config.clone(), block, done));
         Ok(block)
     }
 
@@ -276,18 +305,21 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         let block = next.block;
         source.origin = Some(next);
         source.inbox = None;
-        self.history.push_back((origin.id(), *safe));
+        if origin.number >= self.recorded_from {
+            self.history.push_back((origin.id(), *safe));
+        }
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
         Ok(Step::Advanced(block))
     }
 
-    /// The last head whose blocks all come from L1 blocks that are still canonical.
-    fn way_back(&mut self, safe: &L2Head) -> Result<L2Head> {
+    /// The last head whose blocks all come from L1 blocks that are still canonical, and the last of
+    /// those L1 blocks if it is known.
+    fn way_back(&mut self, safe: &L2Head) -> Result<(Option<BlockId>, L2Head)> {
         while let Some((l1, head)) = self.history.back() {
             if self.source.is_canonical(*l1)? {
-                return Ok(*head);
+                return Ok((Some(*l1), *head));
             }
             self.history.pop_back();
         }
@@ -303,7 +335,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         while head.number > genesis && head.l1_origin.number.saturating_add(window) > canonical {
             head = self.source.epoch_before(&head)?;
         }
-        Ok(head)
+        Ok((None, head))
     }
 }
 

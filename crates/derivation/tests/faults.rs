@@ -6,8 +6,8 @@ use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Encodable;
 use common::{Lie, MemL2, Setup, Verifier, World};
 use openledger_derivation::{
-    Attributes, ChannelLimits, DaError, Error, FRAMES_VERSION, Next, Step, inbox_commitment,
-    inbox_frames,
+    Attributes, BlockData, ChannelLimits, ChannelOut, DaError, Error, FRAMES_VERSION, Next, Step,
+    encode_blob, inbox_commitment, inbox_frames,
 };
 use proptest::prelude::*;
 use rand_chacha::rand_core::RngCore;
@@ -285,12 +285,189 @@ fn a_restart_finds_its_place() {
     let tx = world.inline(rest);
     world.l1.push(vec![tx], &[]);
     // A new pipeline, with half a channel below the safe head's origin.
-    let mut pipeline = openledger_derivation::Pipeline::new(
-        world.config.clone(),
-        world.l1.clone(),
-        world.da.clone(),
-        l2.clone(),
-    );
+    let mut pipeline = world.pipeline(&l2);
+    derive(&mut pipeline, &l2);
+    world.check(&l2, height(&world));
+}
+
+#[test]
+fn what_came_too_early_stays_dropped_after_a_restart() {
+    let mut world = world(3);
+    let middle = world.l2.blocks().len() / 2;
+    world.unbatched = middle;
+    post(&mut world); // leaves a gap
+    world.unbatched = 1;
+    let limits = ChannelLimits {
+        max_blocks: middle - 1,
+        ..LIMITS
+    };
+    let frames = world.channel(limits).frames;
+    let tx = world.inline(&frames);
+    world.l1.push(vec![tx], &[]);
+    let (mut pipeline, l2) = world.verifier();
+    derive(&mut pipeline, &l2);
+    world.check(&l2, middle - 1);
+    let done = pipeline.origin().expect("it has started").id();
+
+    // Nothing new, and from then on as if nothing had happened.
+    let mut pipeline = world.pipeline(&l2);
+    pipeline.resume(done);
+    let again = |pipeline: &mut Verifier| derive(pipeline, &l2);
+    assert_eq!(again(&mut pipeline), Step::Idle);
+    world.check(&l2, middle - 1);
+    world.l1.pop(1);
+    let Step::Reset { safe, .. } = again(&mut pipeline) else {
+        panic!("no reset")
+    };
+    assert_eq!(safe.number, 0, "the batch is gone");
+    l2.rewind(&safe);
+    assert_eq!(again(&mut pipeline), Step::Idle);
+    world.l1.push(Vec::new(), &[]);
+    post(&mut world);
+    assert_eq!(again(&mut pipeline), Step::Idle);
+    assert_eq!(l2.head().number, 0, "the first half is still missing");
+}
+
+#[test]
+fn a_second_reorg_goes_as_deep_as_it_must() {
+    let mut world = world(4);
+    post(&mut world);
+    more(&mut world, 4);
+    let (mut pipeline, l2) = world.verifier();
+    derive(&mut pipeline, &l2);
+    let first = l2.head();
+    assert!(first.number > 0);
+    // Above the batch: it stays.
+    world.l1.pop(2);
+    world.l1.push(Vec::new(), &[]);
+    world.l1.push(Vec::new(), &[]);
+    world.l1.push(Vec::new(), &[]);
+    let Step::Reset { safe, .. } = derive(&mut pipeline, &l2) else {
+        panic!("no reset")
+    };
+    assert_eq!(*safe, first);
+    assert_eq!(derive(&mut pipeline, &l2), Step::Idle);
+    // Below the batch: it is gone, though the pipeline read those L1 blocks again with it.
+    world.l1.pop(6);
+    (0..7).for_each(|_| {
+        world.l1.push(Vec::new(), &[]);
+    });
+    let Step::Reset { safe, .. } = derive(&mut pipeline, &l2) else {
+        panic!("no reset")
+    };
+    assert_eq!(safe.number, 0);
+}
+
+/// Changes one fact of the blocks of a channel.
+type Change = fn(usize, &mut BlockData<'_>);
+
+#[test]
+fn batches_that_break_a_rule_are_dropped() {
+    let changes: [(&str, u64, Change); 7] = [
+        ("another parent", 0, |i, block| {
+            if i == 0 {
+                block.parent_hash = B256::ZERO;
+            }
+        }),
+        ("another layer 1", 0, |_, block| {
+            block.l1_origin.hash = B256::ZERO
+        }),
+        ("a later time", 0, |_, block| block.timestamp += 1),
+        ("an earlier time", 0, |_, block| block.timestamp -= 1),
+        ("an origin too far ahead", 0, |_, block| {
+            block.l1_origin.number += 2
+        }),
+        ("an origin of before", 5, |i, block| {
+            if i >= 5 {
+                block.l1_origin.number -= 1;
+                block.sequence_number = 9;
+            }
+        }),
+        ("before genesis", 0, |_, block| block.timestamp -= 2 * 500),
+    ];
+    for (name, expected, change) in changes {
+        for odd in [false, true] {
+            let mut world = World::new(Setup::default());
+            world.l1.push(Vec::new(), &[]);
+            for _ in 0..11 {
+                // What no span can hold makes singular batches.
+                world.sequence(if odd {
+                    vec![vec![0x33].into()]
+                } else {
+                    Vec::new()
+                });
+            }
+            let mut channel = ChannelOut::new(world.config.clone(), LIMITS, [3; 16]);
+            for (i, block) in world.l2.blocks()[1..].iter().enumerate() {
+                let mut data = common::block_data(block);
+                change(i, &mut data);
+                channel.add_block(&data).expect("it fits");
+            }
+            let tx = world.inline(&channel.close().expect("it fits").frames);
+            world.l1.push(vec![tx], &[]);
+            let (mut pipeline, l2) = world.verifier();
+            assert_eq!(derive(&mut pipeline, &l2), Step::Idle, "{name}, odd {odd}");
+            let height = l2.head().number;
+            assert!(
+                height <= expected,
+                "{name}, odd {odd}: {height} blocks derived"
+            );
+        }
+    }
+}
+
+#[test]
+fn transactions_too_far_ahead_of_the_origin_are_dropped() {
+    let mut world = World::new(Setup::default());
+    let genesis = world.config.l1_genesis();
+    for _ in 0..902 {
+        let parent = world.l2.head();
+        let mut attributes = world
+            .builder
+            .next_attributes(&parent, genesis)
+            .expect("attributes");
+        assert_eq!(attributes.no_tx_pool, parent.number >= 900);
+        attributes
+            .transactions
+            .push(common::random_transaction(&mut world.rng));
+        world.l2.execute(&attributes);
+    }
+    world.l1.push(Vec::new(), &[]);
+    post(&mut world);
+    let (mut pipeline, l2) = world.verifier();
+    derive(&mut pipeline, &l2);
+    world.check(&l2, 900);
+}
+
+#[test]
+fn zlib_channels_are_read_too() {
+    let mut world = world(3);
+    let span = span_of(&world.channel(LIMITS).frames);
+    let tx = world.inbox(channel_of(&span, true, true));
+    world.l1.push(vec![tx], &[]);
+    let (mut pipeline, l2) = world.verifier();
+    derive(&mut pipeline, &l2);
+    world.check(&l2, height(&world));
+}
+
+#[test]
+fn frames_come_in_blobs_too() {
+    let mut world = world(3);
+    let frames = world.channel(LIMITS).frames;
+    let mut hashes = Vec::new();
+    for (i, frame) in frames.iter().enumerate() {
+        let hash = B256::with_last_byte(i as u8 + 1);
+        world
+            .l1
+            .add_blob(hash, encode_blob(&inbox_frames([frame])).expect("it fits"));
+        hashes.push(hash);
+    }
+    let noise = B256::repeat_byte(9);
+    world.l1.add_blob(noise, vec![0xff; 131_072]);
+    hashes.insert(1, noise);
+    let tx = common::blob_transaction(hashes);
+    world.l1.push(vec![tx], &[]);
+    let (mut pipeline, l2) = world.verifier();
     derive(&mut pipeline, &l2);
     world.check(&l2, height(&world));
 }
@@ -308,12 +485,7 @@ fn after_a_restart_a_reorg_goes_back_by_one_window() {
     let (mut pipeline, l2) = world.verifier();
     derive(&mut pipeline, &l2);
     world.check(&l2, height(&world));
-    let mut pipeline = openledger_derivation::Pipeline::new(
-        world.config.clone(),
-        world.l1.clone(),
-        world.da.clone(),
-        l2.clone(),
-    );
+    let mut pipeline = world.pipeline(&l2);
     world.l1.pop(4);
     for _ in 0..4 {
         world.l1.push(Vec::new(), &[]);
@@ -506,12 +678,7 @@ fn a_forged_header_is_no_origin() {
     derive(&mut pipeline, &l2);
     // A new pipeline looks for its place by the hashes of origins.
     pipeline.reset();
-    let mut pipeline = openledger_derivation::Pipeline::new(
-        world.config.clone(),
-        world.l1.clone(),
-        world.da.clone(),
-        l2.clone(),
-    );
+    let mut pipeline = world.pipeline(&l2);
     world.l1.lie(Some(Lie::Header));
     let error = World::derive(&mut pipeline, &l2).expect_err("a lie");
     assert!(

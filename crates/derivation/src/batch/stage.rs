@@ -42,6 +42,8 @@ enum Verdict {
 pub(crate) struct Stage {
     config: RollupConfig,
     origin: L1Block,
+    /// The L1 block up to which every batch was seen before the start.
+    done: Option<u64>,
     /// L1 blocks from the epoch of the safe head to the origin.
     epochs: VecDeque<L1Block>,
     /// The rest of an accepted span batch.
@@ -51,10 +53,11 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(config: RollupConfig, origin: L1Block) -> Self {
+    pub(crate) fn new(config: RollupConfig, origin: L1Block, done: Option<u64>) -> Self {
         Self {
             config,
             origin,
+            done,
             epochs: VecDeque::from([origin]),
             span: None,
             held: None,
@@ -77,8 +80,9 @@ impl Stage {
         upstream: &mut impl Upstream,
     ) -> Result<Option<(SingularBatch, bool)>> {
         self.update_epochs(parent, origin);
-        if origin.number <= parent.l1_origin.number {
-            // What lies in the parent's origin or below can only be about the past.
+        if origin.number <= parent.l1_origin.number || self.done >= Some(origin.number) {
+            // What lies in the parent's origin or below can only be about the past, and what was
+            // seen before the start is.
             while upstream.next_batch()?.is_some() {}
             return Ok(None);
         }
