@@ -64,6 +64,11 @@ where
         .with_bundle_update()
         .build();
     let blobs = Some(BlobParams::prague());
+    // No block uses blobs, so there is never an excess of them.
+    let header = &Header {
+        excess_blob_gas: Some(0),
+        ..header.clone()
+    };
     let env = EvmEnv::for_eth_block(header, PragueAtGenesis, spec.chain_id, blobs);
     let evm = EthEvmFactory::default().create_evm(&mut db, env);
     let context = EthBlockExecutionCtx {

@@ -177,9 +177,9 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Publishes what has run, if it is time.
-    fn tell(&mut self, now: Duration) {
-        if now < self.due || self.untold.transactions.is_empty() {
+    /// Publishes what has run, if it is time; at the end of the slot it is.
+    fn tell(&mut self, now: Duration, over: bool) {
+        if (now < self.due && !over) || self.untold.transactions.is_empty() {
             return;
         }
         self.due = now + self.slot.interval;
@@ -205,10 +205,11 @@ impl Candidates for Live<'_> {
     fn next(&mut self) -> Option<Arc<Transaction>> {
         loop {
             let now = self.slot.clock.now();
-            if self.slot.stop.load(Ordering::Acquire) || now >= self.slot.end {
+            let over = self.slot.stop.load(Ordering::Acquire) || now >= self.slot.end;
+            self.tell(now, over);
+            if over {
                 return None;
             }
-            self.tell(now);
             while let Some(tx) = self.best.next() {
                 if self.fits(&tx) {
                     return Some(tx);
