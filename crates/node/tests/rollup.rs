@@ -155,7 +155,7 @@ async fn a_verifier_with_nothing_reaches_the_sequencers_chain() {
     }
     let last = sent.last().unwrap().block;
     until("the safe head", || safe(node) >= last).await;
-    assert!(rollup.batches().bytes > 0);
+    until("a batch", || rollup.batches().bytes > 0).await;
 
     // From an empty directory, with nothing but the layer 1 and the data.
     let (l1, da) = (rollup.layer1().url(), rollup.da_url());
