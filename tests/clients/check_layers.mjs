@@ -35,7 +35,9 @@ const l2 = defineChain({
   },
 });
 const polling = { pollingInterval: 500, transport: http() };
-const one = createPublicClient({ chain: l1, ...polling }).extend(publicActionsL1());
+// The dev layer 1 has no Multicall3; viem brings it along with each call.
+const deployless = { batch: { multicall: { deployless: true } } };
+const one = createPublicClient({ chain: l1, ...polling, ...deployless }).extend(publicActionsL1());
 const two = createPublicClient({ chain: l2, ...polling }).extend(publicActionsL2());
 const wallet = (chain, key) => createWalletClient({ chain, transport: http(), account: privateKeyToAccount(key) });
 
