@@ -20,8 +20,9 @@
 //! Without the feature `std` there are the executor, the tries and the replay alone, for a
 //! fault-proof machine; `cargo xtask test --only bare` compiles them for one.
 //!
-//! Deliberately absent, because there is no layer 1 behind this chain yet: L1-attributes deposits,
-//! L1 data fees (zero without the `L1Block` predeploy), batches, derivation, output proposals.
+//! A chain is derived from a layer 1 where its blocks begin with what an [`AttributesSource`] says,
+//! and [`ChainHandle::derive`] makes the safe head of what the layer 1 says. Who reads the layer 1 is
+//! not here: batches and derivation are in `openledger-derivation`, the roles in `openledger-node`.
 //!
 //! # Example
 //!
