@@ -80,6 +80,11 @@ check("a withdrawal is proven, finalized and paid on the layer 1", async () => {
   const receipt = await sent(two, hash);
   const [withdrawal] = getWithdrawals(receipt);
   assert.equal(await one.getWithdrawalStatus({ receipt, targetChain: l2 }), "waiting-to-prove");
+  // A claim about its block, which comes every 30 blocks; then the library's own waiting is short.
+  await until("a claim about the block", 180, async () => {
+    const status = await one.getWithdrawalStatus({ receipt, targetChain: l2 });
+    return status === "ready-to-prove";
+  });
   const { game } = await one.waitToProve({ receipt, targetChain: l2 });
   assert.ok(game.l2BlockNumber >= receipt.blockNumber);
   const prove = await two.buildProveWithdrawal({ withdrawal, game });
