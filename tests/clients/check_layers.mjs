@@ -87,6 +87,8 @@ check("a withdrawal is proven, finalized and paid on the layer 1", async () => {
   });
   const { game } = await one.waitToProve({ receipt, targetChain: l2 });
   assert.ok(game.l2BlockNumber >= receipt.blockNumber);
+  // A claim cannot be used in its own block, and gas is estimated on the newest one.
+  await until("the next block of the layer 1", 30, async () => (await one.getBlock()).timestamp > game.timestamp);
   const prove = await two.buildProveWithdrawal({ withdrawal, game });
   const prover = wallet(l1, roleKey("governor")).extend(walletActionsL1());
   await sent(one, await prover.proveWithdrawal({ ...prove, targetChain: l2 }));
