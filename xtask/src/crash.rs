@@ -46,7 +46,6 @@ const SAME_AFTER_RESTART: [&str; 7] = [
     "/inferences",
     "/attribution",
     "/settlement",
-    "/chain/txs",
 ];
 
 pub(crate) fn run_step(repo: &Repo, _: &Options) -> Result<()> {
