@@ -67,7 +67,8 @@ async function accessible(page, name) {
 const datanet = (await api("/v1/datanets")).json.data[0].id;
 const completion = (await api("/v1/completions")).json.data[0].id;
 const [earner] = (await api("/v1/wallets")).json.items;
-const [epoch] = (await api("/v1/epochs")).json;
+// The newest that is posted: one may be on its way to the next block.
+const epoch = (await api("/v1/epochs")).json.find((epoch) => epoch.tx);
 const block = (await api(`/v1/transactions/${epoch.tx}`)).json.block;
 const [run] = (await api("/v1/runs")).json.data;
 const adapter = encodeURIComponent(summary().adapter.id);
