@@ -14,7 +14,7 @@ use jsonrpsee::{
 };
 use op_alloy_consensus::{OpTxEnvelope, TxDeposit};
 use openledger_rollup::{
-    Error, RpcConfig,
+    Chain, ChainConfig, Error, RpcConfig,
     engine::{ForkChoice, PayloadAttributes},
     serve,
 };
@@ -654,4 +654,36 @@ fn subscriptions_follow_heads_and_logs() {
         assert_eq!(log["topics"], json!([B256::with_last_byte(1)]));
         heads.unsubscribe().await.unwrap();
     });
+}
+
+#[test]
+fn a_stopped_server_lets_go_of_its_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for _ in 0..20 {
+        let mut config = ChainConfig::new(Some(dir.path().into()), genesis());
+        config.sequencer = None;
+        // A directory is open once: this fails while anything of the last turn holds the chain.
+        let chain = Chain::open(config).unwrap();
+        runtime.block_on(async {
+            let any = ([127, 0, 0, 1], 0).into();
+            let server = serve(chain.handle(), any, RpcConfig::default())
+                .await
+                .unwrap();
+            let client = WsClientBuilder::default()
+                .build(format!("ws://{}", server.addr()))
+                .await
+                .unwrap();
+            let followed: Subscription<Value> = client
+                .subscribe("eth_subscribe", rpc_params!["newHeads"], "eth_unsubscribe")
+                .await
+                .unwrap();
+            server.stop().await;
+            drop(followed);
+        });
+        chain.shutdown();
+    }
 }

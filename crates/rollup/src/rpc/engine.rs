@@ -163,12 +163,17 @@ pub async fn serve_engine(
         .await
         .map_err(|e| bind(&e))?;
     let addr = server.local_addr().map_err(|e| bind(&e))?;
-    let mut module = RpcModule::new(Context::new(chain));
+    let (context, released) = Context::new(chain, None);
+    let mut module = RpcModule::new(context);
     methods::register(&mut module)
         .and_then(|()| register(&mut module))
         .map_err(|e| Error::InvalidTransaction(format!("method table: {e}")))?;
     let handle = server.start(module);
-    Ok(RpcServer { addr, handle })
+    Ok(RpcServer {
+        addr,
+        handle,
+        released,
+    })
 }
 
 /// `ForkchoiceStateV1`.

@@ -30,7 +30,8 @@ use jsonrpsee::{
     },
     types::SubscriptionId,
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use tokio::sync::mpsc;
 use tower_http::cors::{Any, CorsLayer};
 
 /// Limits and access of the server.
@@ -81,15 +82,27 @@ impl RpcConfig {
 #[derive(Debug)]
 struct Context {
     chain: ChainHandle,
+    /// `None` without L1.
+    status: Option<Arc<dyn RollupStatus>>,
     filters: Filters,
+    /// Dropped after the fields above: whoever waits for it knows that the chain is let go.
+    _in_use: mpsc::Sender<Infallible>,
 }
 
 impl Context {
-    fn new(chain: ChainHandle) -> Self {
-        Self {
+    /// What methods see, and a receiver that ends when none of them sees it any more.
+    fn new(
+        chain: ChainHandle,
+        status: Option<Arc<dyn RollupStatus>>,
+    ) -> (Self, mpsc::Receiver<Infallible>) {
+        let (in_use, released) = mpsc::channel(1);
+        let context = Self {
             chain,
+            status,
             filters: Filters::default(),
-        }
+            _in_use: in_use,
+        };
+        (context, released)
     }
 }
 
@@ -98,6 +111,7 @@ impl Context {
 pub struct RpcServer {
     addr: SocketAddr,
     handle: ServerHandle,
+    released: mpsc::Receiver<Infallible>,
 }
 
 impl RpcServer {
@@ -107,11 +121,14 @@ impl RpcServer {
         self.addr
     }
 
-    /// Stops accepting and waits until open calls are answered.
-    pub async fn stop(self) {
+    /// Stops accepting and waits until open calls are answered and the chain is let go: a chain
+    /// whose last handle this was can be opened again.
+    pub async fn stop(mut self) {
         // An error only says that it is stopped already.
         let _ = self.handle.stop();
         self.handle.stopped().await;
+        // The server's own tasks outlive `stopped` by a moment, with the chain in their hands.
+        self.released.recv().await;
     }
 }
 
@@ -149,18 +166,23 @@ pub async fn serve_derived(
         .await
         .map_err(|e| bind(&e))?;
     let addr = server.local_addr().map_err(|e| bind(&e))?;
-    let handle = server.start(module(chain, status)?);
-    Ok(RpcServer { addr, handle })
+    let (context, released) = Context::new(chain, status);
+    let handle = server.start(module(context)?);
+    Ok(RpcServer {
+        addr,
+        handle,
+        released,
+    })
 }
 
-fn module(chain: ChainHandle, status: Option<Arc<dyn RollupStatus>>) -> Result<RpcModule<Context>> {
-    let mut module = RpcModule::new(Context::new(chain));
+fn module(context: Context) -> Result<RpcModule<Context>> {
+    let mut module = RpcModule::new(context);
     methods::register(&mut module)
         .and_then(|()| fees::register(&mut module))
         .and_then(|()| filters::register(&mut module))
         .and_then(|()| subscribe::register(&mut module))
         .and_then(|()| debug::register(&mut module))
-        .and_then(|()| optimism::register(&mut module, status))
+        .and_then(|()| optimism::register(&mut module))
         .map_err(|e| Error::InvalidTransaction(format!("method table: {e}")))?;
     Ok(module)
 }

@@ -12,9 +12,9 @@ use crate::{
 };
 use alloy_eips::BlockNumberOrTag;
 use alloy_primitives::B256;
-use jsonrpsee::{RpcModule, core::RegisterMethodError};
+use jsonrpsee::{RpcModule, core::RegisterMethodError, types::ErrorCode};
 use serde_json::{Value, json};
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 /// What whoever derives the chain knows and the chain does not.
 pub trait RollupStatus: fmt::Debug + Send + Sync {
@@ -37,31 +37,31 @@ pub trait RollupStatus: fmt::Debug + Send + Sync {
 
 pub(super) fn register(
     module: &mut RpcModule<Context>,
-    status: Option<Arc<dyn RollupStatus>>,
 ) -> std::result::Result<(), RegisterMethodError> {
     method!(module, "optimism_version", |_cx, args| concat!(
         "openledger/",
         env!("CARGO_PKG_VERSION")
     ));
-    // Without L1 there is nothing to tell: the methods do not exist.
-    let Some(status) = status else {
-        return Ok(());
-    };
-    let shared = Arc::clone(&status);
-    module.register_method("optimism_rollupConfig", move |_, _, _| {
-        shared.rollup_config()
-    })?;
-    let shared = Arc::clone(&status);
-    module.register_blocking_method("optimism_syncStatus", move |_, _: Shared, _| {
-        Ok::<_, jsonrpsee::types::ErrorObjectOwned>(shared.sync_status()?)
-    })?;
-    module.register_blocking_method("optimism_outputAtBlock", move |params, cx: Shared, _| {
-        answer(&cx, &params, |cx, args| output(cx, args.next()?, &*status))
-    })?;
+    method!(module, "optimism_rollupConfig", |cx, args| status(cx)?
+        .rollup_config());
+    method!(module, "optimism_syncStatus", |cx, args| status(cx)?
+        .sync_status()?);
+    method!(module, "optimism_outputAtBlock", |cx, args| output(
+        cx,
+        args.next()?
+    )?);
     Ok(())
 }
 
-fn output(cx: &Context, tag: BlockNumberOrTag, status: &dyn RollupStatus) -> RpcResult<Value> {
+/// What is known of the L1.
+fn status(cx: &Context) -> RpcResult<&dyn RollupStatus> {
+    let status = cx.status.as_deref();
+    // As if the method did not exist: without L1 there is nothing to tell.
+    status.ok_or_else(|| ErrorCode::MethodNotFound.into())
+}
+
+fn output(cx: &Context, tag: BlockNumberOrTag) -> RpcResult<Value> {
+    let status = status(cx)?;
     let reader = cx.chain.reader()?;
     let number = cx.chain.resolve(&reader, tag.into())?;
     let block = reader
