@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -277,13 +276,7 @@ pub(crate) fn batcher(args: BatcherArgs) -> Result<()> {
         let l1 = &args.network.l1;
         let worker = start_batcher(&network, l1, &args.l2, args.da, key, config).await?;
         interrupted().await;
-        let done = Arc::clone(worker.done_so_far());
-        worker.stop().await;
-        report(
-            &*done
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        report(&worker.stop().await)
     })
 }
 
@@ -295,13 +288,7 @@ pub(crate) fn proposer(args: ProposerArgs) -> Result<()> {
         let (at, l1) = (network.layer1, &args.network.l1);
         let worker = start_proposer(at, l1, &args.l2, key, args.interval, false).await?;
         interrupted().await;
-        let done = Arc::clone(worker.done_so_far());
-        worker.stop().await;
-        report(
-            &*done
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        report(&worker.stop().await)
     })
 }
 
@@ -313,13 +300,7 @@ pub(crate) fn challenger(args: ChallengerArgs) -> Result<()> {
         let (at, l1) = (network.layer1, &args.network.l1);
         let worker = start_challenger(at, l1, &args.l2, key, args.guardian).await?;
         interrupted().await;
-        let done = Arc::clone(worker.done_so_far());
-        worker.stop().await;
-        report(
-            &*done
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        report(&worker.stop().await)
     })
 }
 

@@ -149,20 +149,13 @@ impl<T: Clone> Worker<T> {
             .clone()
     }
 
-    /// The same, as it goes on.
-    #[must_use]
-    pub const fn done_so_far(&self) -> &Arc<Mutex<T>> {
-        &self.done
-    }
-
-    /// Lets it finish what it is at, and ends it.
-    pub async fn stop(mut self)
-    where
-        T: Send + 'static,
-    {
+    /// Lets it finish what it is at, ends it, and tells what it has done in all.
+    pub async fn stop(mut self) -> T {
         self.stop.set();
         let thread = self.thread.take();
+        // A thread that panicked has said so on stderr already.
         let _ = tokio::task::spawn_blocking(move || thread.map(JoinHandle::join)).await;
+        self.done()
     }
 }
 
