@@ -112,6 +112,34 @@ pub struct TrieChanges {
     pub storage_nodes: BTreeMap<B256, NodeChanges>,
 }
 
+/// A changed account on its way into the trie.
+struct Leaf {
+    fields: AccountFields,
+    /// `None` where the storage is as it was.
+    storage_root: Option<B256>,
+    /// What became of it.
+    account: Option<TrieAccount>,
+}
+
+impl Leaf {
+    /// The leaf's value after `old`.
+    fn encode(&mut self, old: Option<&[u8]>) -> Result<Vec<u8>> {
+        let storage_root = match (self.storage_root, old) {
+            (Some(root), _) => root,
+            (None, Some(old)) => decode_account(old)?.storage_root,
+            (None, None) => EMPTY_ROOT_HASH,
+        };
+        let AccountFields {
+            nonce,
+            balance,
+            code_hash,
+        } = self.fields;
+        let account = TrieAccount::new(nonce, balance, storage_root, code_hash);
+        self.account = Some(account);
+        Ok(alloy_rlp::encode(account))
+    }
+}
+
 /// The account trie and the storage tries in use.
 #[derive(Debug)]
 pub struct StateTrie {
@@ -153,61 +181,83 @@ impl StateTrie {
         self.clock += 1;
         self.accounts.set_clock(self.clock);
         let mut out = TrieChanges::default();
+        let mut leaves = Vec::with_capacity(changes.accounts.len());
+        let mut gone = Vec::new();
         for (hashed, change) in &changes.accounts {
-            let account = self.apply_account(source, *hashed, change, &mut out.storage_nodes)?;
-            let leaf = account.map(alloy_rlp::encode).unwrap_or_default();
-            self.accounts.set(source, *hashed, leaf)?;
-            out.accounts.insert(*hashed, account);
+            let Some(fields) = change.fields else {
+                // The caller clears the stored nodes of a wiped account by its key prefix.
+                self.storages.remove(hashed);
+                gone.push(*hashed);
+                continue;
+            };
+            let storage_root = if change.wiped || !change.storage.is_empty() {
+                Some(self.apply_storage(source, *hashed, change, &mut out.storage_nodes)?)
+            } else {
+                None
+            };
+            leaves.push((
+                *hashed,
+                Leaf {
+                    fields,
+                    storage_root,
+                    account: None,
+                },
+            ));
+        }
+        self.accounts.set_all(source, &mut leaves, Leaf::encode)?;
+        // Last: what is new may keep a branch that would otherwise fall together, which takes its
+        // other child; a witness need not have that.
+        for hashed in gone {
+            self.accounts.set(source, hashed, Vec::new())?;
+            out.accounts.insert(hashed, None);
         }
         (out.root, out.account_nodes) = self.accounts.commit();
+        for (hashed, leaf) in leaves {
+            out.accounts.insert(hashed, leaf.account);
+        }
         Ok(out)
     }
 
-    fn apply_account<S: NodeSource + ?Sized>(
+    /// The storage root of an account after its slots changed.
+    fn apply_storage<S: NodeSource + ?Sized>(
         &mut self,
         source: &S,
         hashed: B256,
         change: &AccountChange,
         nodes: &mut BTreeMap<B256, NodeChanges>,
-    ) -> Result<Option<TrieAccount>> {
-        let Some(fields) = change.fields else {
-            // The caller clears the stored nodes of a wiped account by its key prefix.
-            self.storages.remove(&hashed);
-            return Ok(None);
-        };
-        let mut storage_root = match self.account(source, hashed)? {
+    ) -> Result<B256> {
+        let before = match self.account(source, hashed)? {
             Some(account) if !change.wiped => account.storage_root,
             _ => EMPTY_ROOT_HASH,
         };
         if change.wiped {
             self.storages.remove(&hashed);
         }
-        if !change.storage.is_empty() {
-            let clock = self.clock;
-            let (trie, touched) = self
-                .storages
-                .entry(hashed)
-                .or_insert_with(|| (Trie::new(Some(hashed), storage_root), clock));
-            *touched = clock;
-            trie.set_clock(clock);
-            for (slot, value) in &change.storage {
-                let leaf = if value.is_zero() {
-                    Vec::new()
-                } else {
-                    alloy_rlp::encode(value)
-                };
-                trie.set(source, *slot, leaf)?;
-            }
-            let changed;
-            (storage_root, changed) = trie.commit();
-            nodes.insert(hashed, changed);
+        if change.storage.is_empty() {
+            return Ok(before);
         }
-        Ok(Some(TrieAccount::new(
-            fields.nonce,
-            fields.balance,
-            storage_root,
-            fields.code_hash,
-        )))
+        let clock = self.clock;
+        let (trie, touched) = self
+            .storages
+            .entry(hashed)
+            .or_insert_with(|| (Trie::new(Some(hashed), before), clock));
+        *touched = clock;
+        trie.set_clock(clock);
+        let (cleared, mut written): (Vec<_>, Vec<_>) = change
+            .storage
+            .iter()
+            .map(|(slot, value)| (*slot, *value))
+            .partition(|(_, value)| value.is_zero());
+        trie.set_all(source, &mut written, |value, _| {
+            Ok(alloy_rlp::encode(*value))
+        })?;
+        // Last, as for accounts.
+        for (slot, _) in cleared {
+            trie.set(source, slot, Vec::new())?;
+        }
+        let (root, changed) = trie.commit();
+        nodes.insert(hashed, changed);
+        Ok(root)
     }
 
     /// The account at `hashed` as the trie has it.

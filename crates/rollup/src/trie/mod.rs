@@ -10,6 +10,8 @@
 //! nodes never carry a value.
 
 mod node;
+#[cfg(feature = "std")]
+mod parallel;
 
 use crate::error::{Error, Result};
 use alloc::{
@@ -20,10 +22,10 @@ use alloc::{
 };
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, nodes::RlpNode};
-use node::{Body, Link, Node};
+use node::{Body, Link, Node, Sealed};
 
 /// Where trie nodes come from: the node table, or a witness keyed by hash.
-pub trait NodeSource {
+pub trait NodeSource: Sync {
     /// The RLP of the node at `path` of the trie of `owner` (`None` = the account trie, otherwise
     /// the hashed address of the account whose storage it is). `hash` is its keccak256, which the
     /// trie checks.
@@ -43,6 +45,8 @@ pub struct Trie {
     root: Link,
     /// Paths whose stored node vanished since the last [`Trie::commit`].
     removed: BTreeSet<Nibbles>,
+    /// Nodes hashed since then; those of them that changed again are hashed again.
+    sealed: Sealed,
     clock: u32,
 }
 
@@ -62,6 +66,7 @@ impl Trie {
             owner,
             root: Link::from_root(root),
             removed: BTreeSet::new(),
+            sealed: Sealed::new(),
             clock: 0,
         }
     }
@@ -70,6 +75,7 @@ impl Trie {
     pub fn reset(&mut self, root: B256) {
         self.root = Link::from_root(root);
         self.removed.clear();
+        self.sealed.clear();
     }
 
     /// Marks the nodes touched from now on with `clock`, which [`Trie::prune`] compares.
@@ -92,6 +98,7 @@ impl Trie {
             root,
             removed,
             clock,
+            sealed: _,
         } = self;
         (
             root,
@@ -132,23 +139,57 @@ impl Trie {
         if value.is_empty() {
             walk.remove(root, Nibbles::new(), key)?;
         } else {
-            walk.insert(root, Nibbles::new(), key, value)?;
+            walk.insert(root, Nibbles::new(), key, |_| Ok(value))?;
+        }
+        Ok(())
+    }
+
+    /// Sets each key of `entries` to what `value` makes of its item and the old value. Keys are in
+    /// order and each there once; no new value is empty. Where there are many, all cores share the
+    /// work, and hash what they changed as well.
+    ///
+    /// # Errors
+    /// When a node on a path cannot be read or is corrupt, or what `value` returns.
+    pub fn set_all<S, T>(
+        &mut self,
+        source: &S,
+        entries: &mut [(B256, T)],
+        value: impl Fn(&mut T, Option<&[u8]>) -> Result<Vec<u8>> + Sync,
+    ) -> Result<()>
+    where
+        S: NodeSource + ?Sized,
+        T: Send,
+    {
+        #[cfg(feature = "std")]
+        if self.set_in_parallel(source, entries, &value)? {
+            return Ok(());
+        }
+        let (root, mut walk) = self.walk(source);
+        for (key, item) in entries {
+            walk.insert(root, Nibbles::new(), Nibbles::unpack(*key), |old| {
+                value(item, old)
+            })?;
         }
         Ok(())
     }
 
     /// Hashes what changed and returns the root with the nodes to store and remove.
     pub fn commit(&mut self) -> (B256, NodeChanges) {
-        let mut changes: NodeChanges = core::mem::take(&mut self.removed)
-            .into_iter()
-            .map(|path| (path, None))
-            .collect();
-        let root = match &mut self.root {
-            Link::Empty => EMPTY_ROOT_HASH,
+        let mut changes: NodeChanges = core::mem::take(&mut self.sealed).into_iter().collect();
+        for path in core::mem::take(&mut self.removed) {
+            changes.insert(path, None);
+        }
+        let dirty = matches!(self.root, Link::Node { memo: None, .. });
+        let mut sealed = Sealed::new();
+        self.root.seal(Nibbles::new(), &mut sealed);
+        changes.append(&mut sealed.into_iter().collect());
+        let root = match &self.root {
+            Link::Empty => {
+                changes.insert(Nibbles::new(), None);
+                EMPTY_ROOT_HASH
+            }
             Link::Hash(hash) => *hash,
-            Link::Node(node) => {
-                let dirty = node.memo.is_none();
-                node.seal(Nibbles::new(), &mut changes);
+            Link::Node { node, .. } => {
                 let rlp = node.rlp();
                 let hash = keccak256(&rlp);
                 if dirty {
@@ -159,9 +200,6 @@ impl Trie {
                 hash
             }
         };
-        if matches!(self.root, Link::Empty) {
-            changes.entry(Nibbles::new()).or_insert(None);
-        }
         (root, changes)
     }
 
@@ -180,7 +218,7 @@ impl Trie {
         let mut nodes = Vec::new();
         let mut depth = 0;
         loop {
-            let Some(node) = walk.resolve(link, &key.slice(..depth))? else {
+            let Some((node, _)) = walk.resolve(link, &key.slice(..depth))? else {
                 return Ok((None, nodes));
             };
             let rlp = node.rlp();
@@ -209,8 +247,12 @@ impl Trie {
 }
 
 impl<S: NodeSource + ?Sized> Walk<'_, S> {
-    /// Loads the node behind `link` if needed. `None` for an empty link.
-    fn resolve<'n>(&self, link: &'n mut Link, path: &Nibbles) -> Result<Option<&'n mut Node>> {
+    /// The node behind `link` with its reference, loaded if needed. `None` for an empty link.
+    fn resolve<'n>(
+        &self,
+        link: &'n mut Link,
+        path: &Nibbles,
+    ) -> Result<Option<(&'n mut Node, &'n mut Option<RlpNode>)>> {
         if let Link::Hash(hash) = *link {
             let at = || format!("{path:?} of {:?}, hash {hash}", self.owner);
             let rlp = self
@@ -220,13 +262,13 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
             if keccak256(&rlp) != hash {
                 return Err(Error::corrupt("trie", format_args!("wrong node {}", at())));
             }
-            *link = Link::Node(Box::new(Node::decode(&rlp, self.clock)?));
+            *link = Link::loaded(&rlp, self.clock)?;
         }
         Ok(match link {
             Link::Empty | Link::Hash(_) => None,
-            Link::Node(node) => {
+            Link::Node { node, memo } => {
                 node.touched = self.clock;
-                Some(node)
+                Some((&mut **node, memo))
             }
         })
     }
@@ -234,7 +276,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     fn get(&self, mut link: &mut Link, key: Nibbles) -> Result<Option<Vec<u8>>> {
         let mut depth = 0;
         loop {
-            let Some(node) = self.resolve(link, &key.slice(..depth))? else {
+            let Some((node, _)) = self.resolve(link, &key.slice(..depth))? else {
                 return Ok(None);
             };
             let rest = key.slice(depth..);
@@ -255,29 +297,31 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
         }
     }
 
-    /// Inserts below `link`, whose path is `path`; `rest` is what remains of the key. Returns
-    /// whether anything changed. Every node that appears or moves is dirty and every path that was
+    /// Inserts what `value` makes of the old value below `link`, whose path is `path`; `rest` is
+    /// what remains of the key. Returns whether anything changed. Every node that appears or moves is dirty and every path that was
     /// occupied stays occupied, so insertion leaves no stored node behind.
     fn insert(
         &mut self,
         link: &mut Link,
         path: Nibbles,
         rest: Nibbles,
-        value: Vec<u8>,
+        value: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>>,
     ) -> Result<bool> {
         let clock = self.clock;
-        let Some(node) = self.resolve(link, &path)? else {
-            *link = Link::leaf(rest, value, clock);
+        let Some((node, memo)) = self.resolve(link, &path)? else {
+            *link = Link::leaf(rest, value(None)?, clock);
             return Ok(true);
         };
         let changed = match &mut node.body {
             Body::Leaf { key, value: old } => {
                 let common = key.common_prefix_length(&rest);
                 if common == key.len() {
+                    let value = value(Some(old))?;
                     let changed = *old != value;
                     *old = value;
                     changed
                 } else {
+                    let value = value(None)?;
                     let old_leaf = Link::leaf(key.slice(common + 1..), core::mem::take(old), clock);
                     let new_leaf = Link::leaf(rest.slice(common + 1..), value, clock);
                     let (at_old, at_new) = (key.get_unchecked(common), rest.get_unchecked(common));
@@ -296,6 +340,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                     let below = path.join(key);
                     self.insert(child, below, rest.slice(common..), value)?
                 } else {
+                    let value = value(None)?;
                     let tail = key.slice(common + 1..);
                     let child = core::mem::replace(child, Link::Empty);
                     let old = if tail.is_empty() {
@@ -322,7 +367,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
             }
         };
         if changed {
-            node.memo = None;
+            *memo = None;
         }
         Ok(changed)
     }
@@ -330,7 +375,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     /// Removes below `link`; afterwards `link` is in canonical form (no branch with one child, no
     /// extension over a leaf or an extension). Returns whether anything changed.
     fn remove(&mut self, link: &mut Link, path: Nibbles, rest: Nibbles) -> Result<bool> {
-        let Some(node) = self.resolve(link, &path)? else {
+        let Some((node, memo)) = self.resolve(link, &path)? else {
             return Ok(false);
         };
         match &mut node.body {
@@ -370,7 +415,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                         below.push(only);
                         *link = self.prepend(Nibbles::from_nibbles([only]), child, below)?;
                     }
-                    (Some(_), Some(_)) => node.memo = None,
+                    (Some(_), Some(_)) => *memo = None,
                     (None, _) => {
                         return Err(Error::corrupt(
                             "trie",
@@ -387,7 +432,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     /// puts an extension over a branch.
     fn prepend(&mut self, prefix: Nibbles, mut child: Link, below: Nibbles) -> Result<Link> {
         let clock = self.clock;
-        let Some(node) = self.resolve(&mut child, &below)? else {
+        let Some((node, _)) = self.resolve(&mut child, &below)? else {
             return Err(Error::corrupt(
                 "trie",
                 format_args!("empty child at {below:?}"),

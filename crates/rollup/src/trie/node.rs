@@ -1,6 +1,6 @@
 //! Trie nodes in memory: decoding, encoding, hashing, dropping.
 
-use super::{NodeChanges, reference};
+use super::reference;
 use crate::error::{Error, Result};
 use alloc::{boxed::Box, vec::Vec};
 use alloy_primitives::B256;
@@ -19,17 +19,23 @@ pub(super) enum Link {
     /// A stored node that is not in memory.
     Hash(B256),
     /// A node in memory.
-    Node(Box<Node>),
+    Node {
+        node: Box<Node>,
+        /// The node's reference in its parent; `None` while something below changed. It is here,
+        /// and not in the node, so that encoding the parent reads one piece of memory, not sixteen.
+        memo: Option<RlpNode>,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) body: Body,
-    /// The node's reference in its parent; `None` while something below changed.
-    pub(super) memo: Option<RlpNode>,
     /// Block clock of the last visit.
     pub(super) touched: u32,
 }
+
+/// Nodes to store (`Some`) and to remove (`None`), each path once, in the order of paths.
+pub(super) type Sealed = Vec<(Nibbles, Option<Vec<u8>>)>;
 
 #[derive(Debug)]
 pub(super) enum Body {
@@ -48,11 +54,10 @@ impl Link {
     }
 
     pub(super) fn node(body: Body, touched: u32) -> Self {
-        Self::Node(Box::new(Node {
-            body,
+        Self::Node {
+            node: Box::new(Node { body, touched }),
             memo: None,
-            touched,
-        }))
+        }
     }
 
     pub(super) fn leaf(key: Nibbles, value: Vec<u8>, touched: u32) -> Self {
@@ -68,25 +73,30 @@ impl Link {
     }
 
     /// The child's reference. Its node must be sealed.
-    fn memo(&self) -> Option<RlpNode> {
+    pub(super) fn memo(&self) -> Option<RlpNode> {
         match self {
             Self::Empty => None,
             Self::Hash(hash) => Some(RlpNode::word_rlp(hash)),
-            Self::Node(node) => node.memo.clone(),
+            Self::Node { memo, .. } => memo.clone(),
         }
     }
 
-    fn seal(&mut self, path: Nibbles, changes: &mut NodeChanges) {
-        if let Self::Node(node) = self {
-            node.seal(path, changes);
+    /// Computes missing references bottom-up and records the nodes to store.
+    pub(super) fn seal(&mut self, path: Nibbles, sealed: &mut Sealed) {
+        if let Self::Node { node, memo } = self
+            && memo.is_none()
+        {
+            *memo = Some(node.seal(path, sealed));
         }
     }
 
     pub(super) fn prune(&mut self, clock: u32) -> usize {
-        let Self::Node(node) = self else { return 0 };
+        let Self::Node { node, memo } = self else {
+            return 0;
+        };
         // Embedded nodes have no stored form of their own, they go with their parent.
         if node.touched < clock
-            && let Some(hash) = node.memo.as_ref().and_then(RlpNode::as_hash)
+            && let Some(hash) = memo.as_ref().and_then(RlpNode::as_hash)
         {
             *self = Self::Hash(hash);
             return 0;
@@ -101,14 +111,22 @@ impl Link {
     fn decode(rlp: &RlpNode, touched: u32) -> Result<Self> {
         Ok(match rlp.as_hash() {
             Some(hash) => Self::Hash(hash),
-            None => Self::Node(Box::new(Node::decode(rlp, touched)?)),
+            None => Self::loaded(rlp, touched)?,
+        })
+    }
+
+    /// A node in memory from its stored RLP.
+    pub(super) fn loaded(rlp: &[u8], touched: u32) -> Result<Self> {
+        Ok(Self::Node {
+            node: Box::new(Node::decode(rlp, touched)?),
+            memo: Some(reference(rlp)),
         })
     }
 }
 
 impl Node {
     /// Decodes a stored node; children shorter than a hash are embedded and come along.
-    pub(super) fn decode(rlp: &[u8], touched: u32) -> Result<Self> {
+    fn decode(rlp: &[u8], touched: u32) -> Result<Self> {
         let node = TrieNode::decode(&mut &rlp[..])
             .map_err(|e| Error::corrupt("trie node", format_args!("{e}: {rlp:02x?}")))?;
         let body = match node {
@@ -135,16 +153,17 @@ impl Node {
                 Body::Branch(children)
             }
         };
-        Ok(Self {
-            body,
-            memo: Some(reference(rlp)),
-            touched,
-        })
+        Ok(Self { body, touched })
     }
 
     /// The node's RLP. Its children must be sealed.
     pub(super) fn rlp(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
+        let size = match &self.body {
+            Body::Leaf { .. } | Body::Extension { .. } => 128,
+            // Sixteen hashes, the empty value and the header of the list.
+            Body::Branch(_) => 16 * 33 + 1 + 3,
+        };
+        let mut out = Vec::with_capacity(size);
         match &self.body {
             Body::Leaf { key, value } => LeafNodeRef::new(key, value).encode(&mut out),
             Body::Extension { key, child } => {
@@ -173,26 +192,26 @@ impl Node {
         out
     }
 
-    /// Computes missing memos bottom-up and records the nodes to store.
-    pub(super) fn seal(&mut self, path: Nibbles, changes: &mut NodeChanges) {
-        if self.memo.is_some() {
-            return;
-        }
+    /// Seals the children, records the node and returns its reference.
+    fn seal(&mut self, path: Nibbles, sealed: &mut Sealed) -> RlpNode {
+        // Before those of its children, in the order of paths.
+        let at = sealed.len();
+        sealed.push((path, None));
         match &mut self.body {
             Body::Leaf { .. } => {}
-            Body::Extension { key, child } => child.seal(path.join(key), changes),
+            Body::Extension { key, child } => child.seal(path.join(key), sealed),
             Body::Branch(children) => {
                 for (nibble, child) in (0u8..).zip(children.iter_mut()) {
                     let mut below = path;
                     below.push(nibble);
-                    child.seal(below, changes);
+                    child.seal(below, sealed);
                 }
             }
         }
         let rlp = self.rlp();
         let memo = reference(&rlp);
         // A node that became short enough to be embedded may have been stored before.
-        changes.insert(path, memo.is_hash().then_some(rlp));
-        self.memo = Some(memo);
+        sealed[at].1 = memo.is_hash().then_some(rlp);
+        memo
     }
 }

@@ -4,15 +4,15 @@ use super::*;
 use alloy_primitives::{B256, keccak256};
 use alloy_trie::{HashBuilder, proof::verify_proof};
 use proptest::prelude::*;
-use std::cell::RefCell;
+use std::sync::Mutex;
 
 /// A node table in memory: what the disk store would hold after each commit.
 #[derive(Default)]
-struct Table(RefCell<BTreeMap<Nibbles, Vec<u8>>>);
+struct Table(Mutex<BTreeMap<Nibbles, Vec<u8>>>);
 
 impl Table {
     fn apply(&self, changes: NodeChanges) {
-        let mut nodes = self.0.borrow_mut();
+        let mut nodes = self.0.lock().unwrap();
         for (path, node) in changes {
             match node {
                 Some(node) => nodes.insert(path, node),
@@ -24,7 +24,7 @@ impl Table {
 
 impl NodeSource for Table {
     fn node(&self, _: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Vec<u8>>> {
-        Ok(self.0.borrow().get(path).cloned())
+        Ok(self.0.lock().unwrap().get(path).cloned())
     }
 }
 
@@ -82,14 +82,25 @@ proptest! {
     #[test]
     fn agrees_with_alloy_trie(
         blocks in proptest::collection::vec(
-            (proptest::collection::vec((key(), value()), 0..40), between()), 1..12),
+            (proptest::collection::vec((key(), value()), 0..40), any::<bool>(), between()), 1..12),
         probe in proptest::collection::vec(key(), 8),
     ) {
         let table = Table::default();
         let mut trie = Trie::new(None, EMPTY_ROOT_HASH);
         let mut content = BTreeMap::new();
-        for (clock, (writes, between)) in (1u32..).zip(blocks) {
+        for (clock, (writes, at_once, between)) in (1u32..).zip(blocks) {
             trie.set_clock(clock);
+            let writes = if at_once {
+                let last: BTreeMap<_, _> = writes.into_iter().collect();
+                let (gone, set): (Vec<_>, Vec<_>) =
+                    last.into_iter().partition(|(_, value)| value.is_empty());
+                let mut entries = set.clone();
+                trie.set_all(&table, &mut entries, |value, _| Ok(value.clone())).unwrap();
+                content.extend(set);
+                gone
+            } else {
+                writes
+            };
             for (key, value) in writes {
                 trie.set(&table, key, value.clone()).unwrap();
                 if value.is_empty() {
@@ -109,7 +120,7 @@ proptest! {
             }
             let expected: BTreeMap<_, _> =
                 fresh.commit().1.into_iter().filter_map(|(p, n)| Some((p, n?))).collect();
-            prop_assert_eq!(&*table.0.borrow(), &expected);
+            prop_assert_eq!(&*table.0.lock().unwrap(), &expected);
 
             match between {
                 Between::Nothing => {}
@@ -137,14 +148,20 @@ fn a_swapped_node_is_reported_not_used() {
     }
     let (root, changes) = trie.commit();
     table.apply(changes);
-    let path = *table.0.borrow().keys().find(|p| p.len() == 1).unwrap();
-    table.0.borrow_mut().insert(path, vec![0xc0]);
+    let path = *table
+        .0
+        .lock()
+        .unwrap()
+        .keys()
+        .find(|p| p.len() == 1)
+        .unwrap();
+    table.0.lock().unwrap().insert(path, vec![0xc0]);
     trie.reset(root);
     let errors = (0u8..32)
         .filter(|i| trie.get(&table, keccak256([*i])).is_err())
         .count();
     assert!(errors > 0);
-    table.0.borrow_mut().remove(&path);
+    table.0.lock().unwrap().remove(&path);
     trie.reset(root);
     let error = (0u8..32)
         .find_map(|i| trie.get(&table, keccak256([i])).err())

@@ -12,7 +12,10 @@ use crate::{
 };
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 /// The stored chain as a source of preimages that remembers what it gave.
 struct Recorder<'a> {
@@ -20,9 +23,14 @@ struct Recorder<'a> {
     snapshot: &'a dyn Snapshot,
     /// Where the parent's tries differ from the stored ones, which are the head's.
     parent: TrieChanges,
-    nodes: RefCell<BTreeMap<B256, Bytes>>,
-    codes: RefCell<BTreeMap<B256, Bytes>>,
-    headers: RefCell<BTreeMap<B256, Bytes>>,
+    nodes: Mutex<BTreeMap<B256, Bytes>>,
+    codes: Mutex<BTreeMap<B256, Bytes>>,
+    headers: Mutex<BTreeMap<B256, Bytes>>,
+}
+
+fn keep(map: &Mutex<BTreeMap<B256, Bytes>>, hash: B256, bytes: Bytes) {
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    map.insert(hash, bytes);
 }
 
 impl NodeSource for Recorder<'_> {
@@ -37,7 +45,7 @@ impl NodeSource for Recorder<'_> {
         };
         if let Some(node) = &node {
             let node = Bytes::copy_from_slice(node);
-            self.nodes.borrow_mut().insert(hash, node);
+            keep(&self.nodes, hash, node);
         }
         Ok(node)
     }
@@ -48,7 +56,7 @@ impl Preimages for Recorder<'_> {
         let code = self.snapshot.get(Table::Code, hash.as_slice())?;
         let code = code.map(Bytes::from);
         if let Some(code) = &code {
-            self.codes.borrow_mut().insert(hash, code.clone());
+            keep(&self.codes, hash, code.clone());
         }
         Ok(code)
     }
@@ -60,7 +68,7 @@ impl Preimages for Recorder<'_> {
         let header = self.reader.header(number)?;
         let rlp = header.map(|header| Bytes::from(alloy_rlp::encode(header.inner())));
         if let Some(rlp) = &rlp {
-            self.headers.borrow_mut().insert(hash, rlp.clone());
+            keep(&self.headers, hash, rlp.clone());
         }
         Ok(rlp)
     }
@@ -92,13 +100,13 @@ pub fn record(spec: &ChainSpec, reader: &ChainReader, number: u64) -> Result<Wit
         reader,
         snapshot,
         parent: StateTrie::new(head.state_root).apply(snapshot, &undone)?,
-        nodes: RefCell::default(),
-        codes: RefCell::default(),
-        headers: RefCell::default(),
+        nodes: Mutex::default(),
+        codes: Mutex::default(),
+        headers: Mutex::default(),
     };
     // Whoever replays begins by looking the parent up.
     recorder.header(parent.hash())?;
-    let keys = RefCell::default();
+    let keys = std::cell::RefCell::default();
     let inputs = BlockInputs::of(&block.header);
     let transactions = &block.transactions;
     let header = reexecute(spec, &parent, &inputs, transactions, &recorder, &keys)?;
@@ -106,7 +114,12 @@ pub fn record(spec: &ChainSpec, reader: &ChainReader, number: u64) -> Result<Wit
         let what = format_args!("block {number} executes to {}", header.hash());
         return Err(Error::corrupt("block", what));
     }
-    let values = |map: RefCell<BTreeMap<B256, Bytes>>| map.into_inner().into_values().collect();
+    let values = |map: Mutex<BTreeMap<B256, Bytes>>| {
+        map.into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .into_values()
+            .collect()
+    };
     Ok(Witness {
         state: values(recorder.nodes),
         codes: values(recorder.codes),

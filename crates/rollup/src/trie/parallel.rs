@@ -1,0 +1,121 @@
+//! Setting many keys with all cores: the children of the root are tries of their own.
+
+use super::{
+    NodeSource, Trie, Walk,
+    node::{Body, Link, Sealed},
+};
+use crate::error::Result;
+use alloy_primitives::B256;
+use alloy_trie::Nibbles;
+use std::{
+    collections::BTreeSet,
+    num::NonZero,
+    sync::{LazyLock, Mutex, PoisonError},
+    thread,
+};
+
+/// Keys below which starting a thread costs more than it saves (some 50 us); tests share few.
+const WORTH_IT: usize = if cfg!(test) { 8 } else { 256 };
+
+/// Asked once: the answer takes reading files.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get));
+
+/// What lies below one child of the root: its nibble, itself, and the keys to set in it.
+type Share<'a, T> = (u8, &'a mut Link, &'a mut [(B256, T)]);
+
+impl Trie {
+    /// Sets the keys and hashes everything below the root. False when that is not worth it, or the
+    /// root has no children: then nothing has happened.
+    pub(super) fn set_in_parallel<S, T>(
+        &mut self,
+        source: &S,
+        mut entries: &mut [(B256, T)],
+        value: &(impl Fn(&mut T, Option<&[u8]>) -> Result<Vec<u8>> + Sync),
+    ) -> Result<bool>
+    where
+        S: NodeSource + ?Sized,
+        T: Send,
+    {
+        if entries.len() < WORTH_IT || *CORES < 2 {
+            return Ok(false);
+        }
+        let clock = self.clock;
+        let owner = self.owner;
+        let (root, walk) = self.walk(source);
+        let Some((node, memo)) = walk.resolve(root, &Nibbles::new())? else {
+            return Ok(false);
+        };
+        let Body::Branch(children) = &mut node.body else {
+            return Ok(false);
+        };
+        *memo = None;
+        let mut shares: Vec<Share<'_, T>> = Vec::with_capacity(16);
+        for (nibble, child) in (0u8..).zip(children.iter_mut()) {
+            let count = entries.partition_point(|(key, _)| key[0] >> 4 <= nibble);
+            let (mine, others) = entries.split_at_mut(count);
+            entries = others;
+            if !mine.is_empty() {
+                shares.push((nibble, child, mine));
+            }
+        }
+        let shares = Mutex::new(shares);
+        let take = || {
+            let mut left = shares.lock().unwrap_or_else(PoisonError::into_inner);
+            left.pop()
+        };
+        let work = || -> Result<Vec<(u8, Sealed)>> {
+            let mut done = Vec::new();
+            while let Some((nibble, child, mine)) = take() {
+                done.push((
+                    nibble,
+                    set(source, owner, clock, (nibble, child, mine), value)?,
+                ));
+            }
+            Ok(done)
+        };
+        let mut parts = thread::scope(|scope| -> Result<_> {
+            let others: Vec<_> = (1..*CORES).map(|_| scope.spawn(&work)).collect();
+            let mut parts = work()?;
+            for other in others {
+                match other.join() {
+                    Ok(part) => parts.extend(part?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(parts)
+        })?;
+        parts.sort_unstable_by_key(|(nibble, _)| *nibble);
+        for (path, node) in parts.into_iter().flat_map(|(_, part)| part) {
+            self.removed.remove(&path);
+            self.sealed.push((path, node));
+        }
+        Ok(true)
+    }
+}
+
+/// Sets the keys below one child of the root and hashes it.
+fn set<S: NodeSource + ?Sized, T>(
+    source: &S,
+    owner: Option<B256>,
+    clock: u32,
+    (nibble, child, entries): Share<'_, T>,
+    value: &impl Fn(&mut T, Option<&[u8]>) -> Result<Vec<u8>>,
+) -> Result<Sealed> {
+    // Stays empty: setting removes no node.
+    let mut removed = BTreeSet::new();
+    let mut walk = Walk {
+        source,
+        owner,
+        clock,
+        removed: &mut removed,
+    };
+    let path = Nibbles::from_nibbles([nibble]);
+    for (key, item) in entries {
+        let rest = Nibbles::unpack(*key).slice(1..);
+        walk.insert(child, path, rest, |old| value(item, old))?;
+    }
+    let mut sealed = Sealed::new();
+    child.seal(path, &mut sealed);
+    Ok(sealed)
+}
