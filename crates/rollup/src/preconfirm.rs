@@ -1,8 +1,9 @@
 //! Pre-confirmations: the sequencer says what it has executed before the block is complete.
 //!
 //! A block of a chain derived from L1 is open for the whole of its slot. Transactions run as they
-//! arrive; every [`SequencerConfig::sub_block`](crate::SequencerConfig::sub_block) what has run
-//! since becomes a [`SubBlock`], in the manner of Flashblocks. A pre-confirmation is the word of the
+//! arrive; what has run becomes a [`SubBlock`], in the manner of Flashblocks, as soon as nothing
+//! else is waiting to run, and at the latest after
+//! [`SequencerConfig::sub_block`](crate::SequencerConfig::sub_block). A pre-confirmation is the word of the
 //! sequencer and no more: nothing is on disk yet, and a crash or an L1 reorg takes it back.
 
 use crate::{
@@ -26,6 +27,9 @@ use tokio::sync::broadcast;
 
 /// Sub-blocks kept for a subscriber that lags.
 const BACKLOG: usize = 256;
+
+/// Shortest time between sub-blocks: transactions that come one by one share one.
+const CLOSEST: Duration = Duration::from_millis(10);
 
 /// What ran since the previous sub-block of the same block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +145,8 @@ pub(crate) struct Live<'a> {
     untold: SubBlock,
     /// When it is told, at the latest.
     due: Duration,
+    /// When it is told, at the earliest.
+    idle_due: Duration,
 }
 
 /// What a live block needs from around it.
@@ -174,15 +180,17 @@ impl<'a> Live<'a> {
                 receipts: Vec::new(),
             },
             due: slot.clock.now() + slot.interval,
+            idle_due: Duration::ZERO,
         }
     }
 
-    /// Publishes what has run, if it is time; at the end of the slot it is.
-    fn tell(&mut self, now: Duration, over: bool) {
-        if (now < self.due && !over) || self.untold.transactions.is_empty() {
+    /// Publishes what has run, if it is time for it: `due`, or `over` at the end of the slot.
+    fn tell(&mut self, now: Duration, due: Duration, over: bool) {
+        if (now < due && !over) || self.untold.transactions.is_empty() {
             return;
         }
         self.due = now + self.slot.interval;
+        self.idle_due = now + CLOSEST.min(self.slot.interval);
         let next = SubBlock {
             open: self.slot.open,
             index: self.untold.index + 1,
@@ -194,10 +202,12 @@ impl<'a> Live<'a> {
         self.slot.feed.publish(told);
     }
 
-    /// Whether the transaction is this sender's next one in this block.
-    fn fits(&self, tx: &Transaction) -> bool {
-        let known = self.next.get(&tx.sender());
-        known.is_none_or(|next| *next == Some(tx.envelope().nonce()))
+    /// Takes what has arrived since the last look.
+    fn look(&mut self) {
+        let next = &self.next;
+        let from = |sender: &Address, chain: u64| next.get(sender).map_or(Some(chain), |n| *n);
+        let Slot { pool, open, .. } = self.slot;
+        self.best = pool.best_since(&mut self.seen, open.base_fee, from);
     }
 }
 
@@ -206,23 +216,24 @@ impl Candidates for Live<'_> {
         loop {
             let now = self.slot.clock.now();
             let over = self.slot.stop.load(Ordering::Acquire) || now >= self.slot.end;
-            self.tell(now, over);
+            self.tell(now, self.due, over);
             if over {
                 return None;
             }
-            while let Some(tx) = self.best.next() {
-                if self.fits(&tx) {
-                    return Some(tx);
-                }
+            if let Some(tx) = self.best.next() {
+                return Some(tx);
             }
+            if self.slot.pool.arrivals() != self.seen {
+                self.look();
+                continue;
+            }
+            self.tell(now, self.idle_due, false);
             let wake = if self.untold.transactions.is_empty() {
                 self.slot.end
             } else {
-                self.due.min(self.slot.end)
+                self.idle_due.min(self.slot.end)
             };
             self.slot.pool.wait(self.seen, wake.saturating_sub(now));
-            self.seen = self.slot.pool.arrivals();
-            self.best = self.slot.pool.best(self.slot.open.base_fee);
         }
     }
 

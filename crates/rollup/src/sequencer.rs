@@ -81,8 +81,8 @@ pub struct SequencerConfig {
     pub max_lead: u64,
     /// Make blocks without transactions, too.
     pub empty_blocks: bool,
-    /// Milliseconds between the sub-blocks of a block that is still open; zero keeps blocks to
-    /// themselves until they are complete. On chains derived from L1 only.
+    /// Milliseconds between the sub-blocks of a block that is still open, at most; zero keeps blocks
+    /// to themselves until they are complete. On chains derived from L1 only.
     pub sub_block: u64,
     /// Minimum base fee, wei per gas (Jovian).
     pub min_base_fee: u64,

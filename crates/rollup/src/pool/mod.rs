@@ -18,7 +18,7 @@ use crate::block::Transaction;
 use alloy_consensus::Transaction as _;
 use alloy_primitives::{Address, B256, U256, keccak256};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -76,14 +76,25 @@ struct Sender {
     /// The next nonce the chain expects.
     next_nonce: u64,
     entries: BTreeMap<u64, Entry>,
+    /// What the entries may cost together, wei.
+    cost: U256,
 }
 
 impl Sender {
     /// The entries that can run in order now.
     fn executable(&self) -> impl Iterator<Item = &Entry> {
-        (self.next_nonce..).map_while(|nonce| self.entries.get(&nonce))
+        self.run_from(self.next_nonce)
+    }
+
+    /// The entries without a gap from `nonce` on.
+    fn run_from(&self, nonce: u64) -> impl Iterator<Item = &Entry> {
+        let run = (nonce..).zip(self.entries.range(nonce..));
+        run.map_while(|(expected, (nonce, entry))| (expected == *nonce).then_some(entry))
     }
 }
+
+/// Arrivals whose senders are remembered.
+const RECENT: usize = 4_096;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -91,6 +102,8 @@ struct Inner {
     by_hash: HashMap<B256, (Address, u64)>,
     bytes: usize,
     arrivals: u64,
+    /// Senders of the last arrivals, the latest last.
+    recent: VecDeque<Address>,
     /// Counts the blocks that the pool has followed.
     epoch: u64,
     closed: bool,
@@ -245,6 +258,30 @@ impl Pool {
         BestTransactions::new(Arc::clone(self), runs, base_fee)
     }
 
+    /// As [`Pool::best`], of the senders of whom something arrived after the mark `seen`, which
+    /// moves; each from the nonce that `next` names, and those without one not at all.
+    pub(crate) fn best_since(
+        self: &Arc<Self>,
+        seen: &mut u64,
+        base_fee: u64,
+        next: impl Fn(&Address, u64) -> Option<u64>,
+    ) -> BestTransactions {
+        let inner = self.lock();
+        let missed = usize::try_from(inner.arrivals - *seen).unwrap_or(usize::MAX);
+        *seen = inner.arrivals;
+        let senders: HashSet<&Address> = if missed <= inner.recent.len() {
+            inner.recent.iter().rev().take(missed).collect()
+        } else {
+            inner.senders.keys().collect()
+        };
+        let runs = senders.into_iter().filter_map(|address| {
+            let sender = inner.senders.get(address)?;
+            let run = sender.run_from(next(address, sender.next_nonce)?);
+            Some(run.map(|e| (e.arrival, Arc::clone(&e.tx))).collect())
+        });
+        BestTransactions::new(Arc::clone(self), runs, base_fee)
+    }
+
     /// Whether a transaction could be included at `base_fee`.
     #[must_use]
     pub fn has_executable(&self, base_fee: u64) -> bool {
@@ -323,6 +360,7 @@ impl Inner {
             return;
         };
         if let Some(entry) = sender.entries.remove(&nonce) {
+            sender.cost = sender.cost.saturating_sub(entry.cost);
             self.bytes -= entry.tx.encoded.len();
             self.by_hash.remove(&entry.tx.hash());
         }
@@ -352,12 +390,8 @@ impl Inner {
             check_replacement(config, old, &entry)?;
         }
         // What the sender's other transactions may cost is spoken for.
-        let others = self.senders.get(&address).map_or(U256::ZERO, |s| {
-            s.entries
-                .iter()
-                .filter(|(n, _)| **n != nonce)
-                .fold(U256::ZERO, |sum, (_, e)| sum.saturating_add(e.cost))
-        });
+        let all = self.senders.get(&address).map_or(U256::ZERO, |s| s.cost);
+        let others = all.saturating_sub(replaced.map_or(U256::ZERO, |old| old.cost));
         let needed = others.saturating_add(entry.cost);
         if needed > balance {
             return Err(PoolError::InsufficientFunds {
@@ -382,14 +416,20 @@ impl Inner {
         }
         entry.arrival = self.arrivals;
         self.arrivals += 1;
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(address);
         self.bytes += size;
         self.by_hash.insert(hash, (address, nonce));
         let sender = self.senders.entry(address).or_insert_with(|| Sender {
             hashed: keccak256(address),
             next_nonce,
             entries: BTreeMap::new(),
+            cost: U256::ZERO,
         });
         sender.next_nonce = next_nonce;
+        sender.cost = needed;
         sender.entries.insert(nonce, entry);
         Ok(())
     }
