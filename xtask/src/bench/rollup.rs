@@ -1,4 +1,5 @@
-//! `cargo xtask bench rollup`: the chain against anvil, with one client and the same signed bytes.
+//! `cargo xtask bench rollup`: the chain against anvil, with one client and the same signed bytes;
+//! derivation against kona; what a cold verifier takes.
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -23,44 +24,58 @@ const TURNS: usize = 3;
 
 const SENDERS: &str = "200";
 
-/// Transfers of one turn; anvil keeps fewer in its pool than we do in ours.
-const TRANSFERS: &str = "20000";
+/// Transactions of one turn; anvil keeps fewer in its pool than we do in ours.
+const TRANSACTIONS: &str = "20000";
 
 /// Transfers of the one block that is executed.
 const BLOCK: &str = "20000";
+
+/// The examples that measure, and the packages that they are of.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("openledger-rollup", "rollup"),
+    ("openledger-derivation", "derive"),
+    ("openledger-derivation", "da_bytes"),
+    ("openledger-node", "cold"),
+];
 
 pub(super) fn run(repo: &Repo) -> Result<()> {
     let dir = repo.path("bench/rollup");
     npm_packages(&dir)?;
     let anvil = dir.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
-    let example = [
-        "build",
-        "--release",
-        "-p",
-        "openledger-rollup",
-        "--example",
-        "rollup",
-    ];
-    execute(&mut command(&repo.root, "cargo", &example))?;
+    for (package, example) in EXAMPLES {
+        let build = ["build", "--release", "-p", package, "--example", example];
+        execute(&mut command(&repo.root, "cargo", &build))?;
+    }
     let folder = scratch(repo, "bench-rollup")?;
     let bench = Bench {
-        ours: repo.target_dir()?.join("release/examples/rollup"),
+        examples: repo.target_dir()?.join("release/examples"),
         anvil,
         genesis: folder.join("genesis.json"),
         root: repo.root.clone(),
         folder,
     };
     bench.ask(&["genesis", SENDERS, &bench.genesis.to_string_lossy()])?;
-    let mut measured = vec![bench.submit()?];
+    let mut measured = Vec::new();
+    for (mix, what) in [
+        ("transfers", "transfers"),
+        ("erc20", "ERC-20 transfers"),
+        ("settlement", "deposits and commitments of the protocol"),
+    ] {
+        measured.push(bench.submit(mix, what)?);
+    }
     measured.extend(bench.execution()?);
+    measured.extend(bench.latency()?);
     for (accounts, goal) in [
         (10_000, None),
         (100_000, None),
         (1_000_000, Some(Goal::RatioAtLeast(100.0))),
-        (4_000_000, None),
+        (10_000_000, None),
     ] {
         measured.push(bench.root(accounts, goal)?);
     }
+    measured.push(bench.da_bytes()?);
+    measured.push(bench.derivation()?);
+    measured.push(bench.cold()?);
     std::fs::remove_dir_all(&bench.folder)
         .with_context(|| format!("removing {}", bench.folder.display()))?;
     println!();
@@ -71,7 +86,7 @@ struct Bench {
     root: PathBuf,
     folder: PathBuf,
     genesis: PathBuf,
-    ours: PathBuf,
+    examples: PathBuf,
     anvil: PathBuf,
 }
 
@@ -91,19 +106,24 @@ impl Drop for Side {
 
 impl Bench {
     fn ask(&self, words: &[&str]) -> Result<Value> {
-        let text = read(&mut command(
-            &self.root,
-            &self.ours.to_string_lossy(),
-            words,
-        ))?;
-        serde_json::from_str(&text).with_context(|| format!("`rollup {}`: {text}", words.join(" ")))
+        self.example("rollup", words)
+    }
+
+    /// What an example prints.
+    fn example(&self, name: &str, words: &[&str]) -> Result<Value> {
+        let program = self.examples.join(name);
+        let text = read(&mut command(&self.root, &program.to_string_lossy(), words))?;
+        serde_json::from_str(&text).with_context(|| format!("`{name} {}`: {text}", words.join(" ")))
     }
 
     /// Our node, on an empty folder.
-    fn openledger(&self, turn: usize) -> Result<Side> {
-        let data = self.folder.join(format!("data-{turn}"));
-        let mut serve = Command::new(&self.ours);
-        serve.arg("serve").args([&self.genesis, &data]);
+    fn openledger(&self, options: &[&str]) -> Result<Side> {
+        let data = self.folder.join("data");
+        if data.exists() {
+            std::fs::remove_dir_all(&data)?;
+        }
+        let mut serve = Command::new(self.examples.join("rollup"));
+        serve.arg("serve").args([&self.genesis, &data]).args(options);
         let mut child = start(serve.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let out = child.stdout.take().context("its output is a pipe")?;
         let mut first = String::new();
@@ -139,8 +159,18 @@ impl Bench {
         Ok(side)
     }
 
+    /// Sends a mix to a fresh node, and tells how many a second came to be in its state.
+    fn rate(&self, side: &Side, mix: &str) -> Result<f64> {
+        if mix != "transfers" {
+            self.ask(&["prepare", &side.url, SENDERS])?;
+        }
+        let outcome = self.ask(&["submit", &side.url, SENDERS, TRANSACTIONS, mix])?;
+        println!("{outcome}");
+        number(&outcome, "/transactions_per_second")
+    }
+
     /// Raw transactions in over JSON-RPC, until the latest state has them all.
-    fn submit(&self) -> Result<Measurement> {
+    fn submit(&self, mix: &str, what: &str) -> Result<Measurement> {
         // How anvil makes blocks; the better way is the peer. Mining each transaction at once, its
         // default, took more than a minute for 20,000 and is no way to run a chain.
         let ways: [(&str, &[&str]); 2] = [
@@ -148,23 +178,16 @@ impl Bench {
             ("every 200 ms", &["--block-time", "0.2"]),
         ];
         let (mut ours, mut theirs) = (Vec::new(), vec![Vec::new(); ways.len()]);
-        for turn in 0..TURNS {
-            let node = self.openledger(turn)?;
-            let outcome = self.ask(&["submit", &node.url, SENDERS, TRANSFERS])?;
-            println!("ours: {outcome}");
-            ours.push(number(&outcome, "/transactions_per_second")?);
-            drop(node);
-            for ((name, options), rates) in ways.iter().zip(&mut theirs) {
-                let node = self.anvil(options)?;
-                let outcome = self.ask(&["submit", &node.url, SENDERS, TRANSFERS])?;
-                println!("anvil, blocks {name}: {outcome}");
-                rates.push(number(&outcome, "/transactions_per_second")?);
+        for _ in 0..TURNS {
+            ours.push(self.rate(&self.openledger(&[])?, mix)?);
+            for ((_, options), rates) in ways.iter().zip(&mut theirs) {
+                rates.push(self.rate(&self.anvil(options)?, mix)?);
             }
         }
         let rates: Vec<f64> = theirs.iter().map(|rates| median(rates)).collect();
         let best = if rates[0] > rates[1] { 0 } else { 1 };
         Ok(Measurement {
-            metric: format!("{TRANSFERS} transfers, from JSON-RPC to the state on disk"),
+            metric: format!("{TRANSACTIONS} {what}, from JSON-RPC to the state on disk"),
             unit: "tx/s",
             ours: median(&ours),
             peer: Some((format!("{ANVIL}, blocks {}", ways[best].0), rates[best])),
@@ -174,40 +197,123 @@ impl Bench {
         })
     }
 
-    /// One block of transfers whose senders are known: executed, hashed and kept.
+    /// One block of transfers whose senders are known, in memory on both sides: executed, hashed
+    /// and kept. Ours on disk as well, in the details.
     fn execution(&self) -> Result<Vec<Measurement>> {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut disk, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..TURNS {
             let outcome = self.ask(&["execute", SENDERS, BLOCK])?;
             println!("ours: {outcome}");
             let gas = number(&outcome, "/gas")?;
             ours.push(gas / number(&outcome, "/seconds")? / 1e6);
+            disk.push(gas / number(&outcome, "/disk_seconds")? / 1e6);
             let node = self.anvil(&["--no-mining"])?;
-            let outcome = self.ask(&["submit", &node.url, SENDERS, BLOCK, "mine"])?;
+            let outcome = self.ask(&["mine", &node.url, SENDERS, BLOCK])?;
             println!("anvil: {outcome}");
             theirs.push(gas / number(&outcome, "/seconds")? / 1e6);
         }
-        let row = |metric: &str, peer, goal| Measurement {
+        let row = |metric: &str, ours: &[f64], peer, goal| Measurement {
             metric: metric.to_owned(),
             unit: "Mgas/s",
-            ours: median(&ours),
+            ours: median(ours),
             peer,
-            goal: Some(goal),
+            goal,
             command: COMMAND,
             details: json!({ "ours": ours, "anvil": theirs }),
         };
         Ok(vec![
             row(
-                "a block of 20,000 transfers: executed, hashed, on disk",
+                "a block of 20,000 transfers, senders known: executed, hashed, kept in memory",
+                &ours,
                 Some((ANVIL.to_owned(), median(&theirs))),
-                Goal::RatioAtLeast(1.2),
+                Some(Goal::RatioAtLeast(1.2)),
             ),
             row(
                 "the same, of what one core should do",
+                &ours,
                 None,
-                Goal::AtLeast(1_000.0),
+                Some(Goal::AtLeast(1_000.0)),
             ),
+            row("the same, on disk", &disk, None, None),
         ])
+    }
+
+    /// 1,000 transfers a second for ten seconds, one by one.
+    fn latency(&self) -> Result<Vec<Measurement>> {
+        let words = |url: &str| {
+            let words = ["latency", url, SENDERS, "1000", "10"];
+            words.map(str::to_owned)
+        };
+        let measure = |side: &Side| -> Result<Value> {
+            let words = words(&side.url);
+            let outcome = self.ask(&words.each_ref().map(String::as_str))?;
+            println!("{outcome}");
+            Ok(outcome)
+        };
+        let ours = measure(&self.openledger(&["live"])?)?;
+        let theirs = measure(&self.anvil(&["--block-time", "0.2"])?)?;
+        let peer = number(&theirs, "/block/p50_ms")?;
+        let row = |metric: &str, goal| -> Result<Measurement> {
+            Ok(Measurement {
+                metric: metric.to_owned(),
+                unit: "ms",
+                ours: number(&ours, "/sub_block/p50_ms")?,
+                peer: Some((format!("{ANVIL}, blocks every 200 ms"), peer)),
+                goal: Some(Goal::AtMost(goal)),
+                command: COMMAND,
+                details: json!({ "ours": ours, "anvil": theirs }),
+            })
+        };
+        Ok(vec![
+            row("a transfer at 1,000 a second, median to its pre-confirmation", 20.0)?,
+            row("the same, to its receipt in a sub-block", 220.0)?,
+        ])
+    }
+
+    /// Bytes of data availability at the batcher's quality.
+    fn da_bytes(&self) -> Result<Measurement> {
+        let outcome = self.example("da_bytes", &["15000", "9", "10"])?;
+        println!("{outcome}");
+        Ok(Measurement {
+            metric: "data availability, half transfers, half ERC-20, at the batcher's quality".to_owned(),
+            unit: "bytes/tx",
+            ours: number(&outcome, "/default/compressed_bytes_per_tx")?,
+            peer: Some(("span batch, brotli q9".to_owned(), number(&outcome, "/brotli/0/compressed_bytes_per_tx")?)),
+            goal: Some(Goal::AtMost(76.0)),
+            command: COMMAND,
+            details: outcome,
+        })
+    }
+
+    /// Attributes out of a layer 1 and payloads in files, by us and by kona.
+    fn derivation(&self) -> Result<Measurement> {
+        let outcome = self.example("derive", &["60000", "5"])?;
+        println!("{outcome}");
+        Ok(Measurement {
+            metric: "60,000 transactions derived, data in files".to_owned(),
+            unit: "tx/s",
+            ours: number(&outcome, "/tx_per_second")?,
+            peer: Some(("kona-derive 0.4.5".to_owned(), number(&outcome, "/kona_tx_per_second")?)),
+            goal: Some(Goal::AtLeast(100_000.0)),
+            command: COMMAND,
+            details: outcome,
+        })
+    }
+
+    /// What a verifier takes from nothing for what the sequencer did.
+    fn cold(&self) -> Result<Measurement> {
+        let dir = self.folder.join("cold");
+        let outcome = self.example("cold", &[&dir.to_string_lossy(), "100000"])?;
+        println!("{outcome}");
+        Ok(Measurement {
+            metric: "100,000 transfers, a verifier from nothing".to_owned(),
+            unit: "s",
+            ours: number(&outcome, "/verifier_seconds")?,
+            peer: Some(("the sequencer".to_owned(), number(&outcome, "/sequencer_seconds")?)),
+            goal: Some(Goal::RatioAtMost(1.0)),
+            command: COMMAND,
+            details: outcome,
+        })
     }
 
     /// Blocks that touch 1,000 accounts of many.

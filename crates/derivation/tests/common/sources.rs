@@ -1,6 +1,11 @@
 //! The layer 1 and the data availability layer.
 
 use super::*;
+use alloy_primitives::hex;
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 /// What a source does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +218,8 @@ impl L1 for MemL1 {
 #[derive(Debug, Default)]
 pub struct MemDa {
     data: Mutex<BTreeMap<Vec<u8>, Result<Bytes, DaError>>>,
+    /// Where the data is instead, a file for each commitment.
+    files: OnceLock<PathBuf>,
 }
 
 impl MemDa {
@@ -234,8 +241,25 @@ impl MemDa {
     }
 }
 
+impl MemDa {
+    /// Puts all data into files of `dir`, to be read from there.
+    pub fn move_to(&self, dir: &Path) {
+        let mut map = self.data.lock().expect("no test panics with it");
+        for (commitment, data) in std::mem::take(&mut *map) {
+            let data = data.expect("there is data to move");
+            std::fs::write(dir.join(hex::encode(commitment)), data).expect("a folder to write to");
+        }
+        self.files.set(dir.to_owned()).expect("it moves once");
+    }
+}
+
 impl DataAvailability for MemDa {
     fn get(&self, commitment: &[u8]) -> Result<Bytes, DaError> {
+        if let Some(dir) = self.files.get() {
+            let file = std::fs::read(dir.join(hex::encode(commitment)));
+            let unavailable = |error: std::io::Error| DaError::Unavailable(error.to_string());
+            return file.map(Bytes::from).map_err(unavailable);
+        }
         let map = self.data.lock().expect("no test panics with it");
         map.get(commitment)
             .cloned()

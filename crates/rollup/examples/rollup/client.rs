@@ -5,15 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use alloy_consensus::{SignableTransaction, TxEip1559};
-use alloy_eips::Encodable2718;
-use alloy_primitives::{Address, Bytes, U256, keccak256};
-use alloy_signer::SignerSync;
-use alloy_signer_local::PrivateKeySigner;
-use op_alloy_consensus::OpTxEnvelope;
+use alloy_primitives::Bytes;
 use serde_json::{Value, json};
 
-use crate::{CHAIN_ID, Fallible, timed};
+use crate::mix::{Mix, sign};
+use crate::{Fallible, timed};
 
 /// Transactions of one request.
 const BATCH: usize = 250;
@@ -24,44 +20,14 @@ const CONNECTIONS: usize = 4;
 /// Longest wait for the last block.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Wallets whose keys are hashes.
-pub(crate) fn senders(count: usize) -> Vec<PrivateKeySigner> {
-    (0..count)
-        .filter_map(|n| PrivateKeySigner::from_bytes(&keccak256(format!("sender {n}"))).ok())
-        .collect()
-}
-
-/// `count` signed transfers to accounts that do not exist yet, round after round of all senders.
-pub(crate) fn transfers(senders: usize, count: usize) -> Fallible<Vec<Bytes>> {
-    let wallets = self::senders(senders);
-    let sign = |n: usize| -> Fallible<Bytes> {
-        let to = Address::from_slice(&keccak256(format!("receiver {n}"))[12..]);
-        let tx = TxEip1559 {
-            chain_id: CHAIN_ID,
-            nonce: (n / wallets.len()) as u64,
-            gas_limit: 21_000,
-            max_fee_per_gas: 100_000_000_000,
-            max_priority_fee_per_gas: 1_000_000_000,
-            to: to.into(),
-            value: U256::from(n + 1),
-            ..TxEip1559::default()
-        };
-        let signature = wallets[n % wallets.len()].sign_hash_sync(&tx.signature_hash())?;
-        Ok(OpTxEnvelope::from(tx.into_signed(signature))
-            .encoded_2718()
-            .into())
-    };
-    (0..count).map(sign).collect()
-}
-
 /// A keep-alive HTTP connection.
-struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     host: String,
 }
 
 impl Connection {
-    fn open(url: &str) -> Fallible<Self> {
+    pub(crate) fn open(url: &str) -> Fallible<Self> {
         let host = url.strip_prefix("http://").ok_or("an http:// URL")?;
         let host = host.trim_end_matches('/').to_owned();
         let stream = TcpStream::connect(&host)?;
@@ -96,7 +62,7 @@ impl Connection {
         Ok(serde_json::from_slice(&body)?)
     }
 
-    fn ask(&mut self, method: &str, params: &Value) -> Fallible<Value> {
+    pub(crate) fn ask(&mut self, method: &str, params: &Value) -> Fallible<Value> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let answer = self.post(&body.to_string())?;
         match answer.get("error") {
@@ -111,11 +77,13 @@ struct Load {
     requests: Vec<Vec<String>>,
     nonces: String,
     count: usize,
+    /// Transactions of the same senders before these.
+    before: usize,
 }
 
 impl Load {
-    fn new(senders: usize, count: usize) -> Fallible<Self> {
-        let raw = transfers(senders, count)?;
+    fn new(mix: &Mix, senders: usize, count: usize) -> Fallible<Self> {
+        let raw = sign(mix, senders, count)?;
         let mut shares = vec![Vec::new(); CONNECTIONS];
         for (n, bytes) in raw.iter().enumerate() {
             // A sender's transactions go over one connection, in order.
@@ -132,7 +100,7 @@ impl Load {
             .iter()
             .map(|share| share.chunks(BATCH).map(request).collect())
             .collect();
-        let calls: Vec<Value> = self::senders(senders)
+        let calls: Vec<Value> = crate::mix::senders(senders)
             .iter()
             .enumerate()
             .map(|(n, sender)| json!({ "jsonrpc": "2.0", "id": n, "method": "eth_getTransactionCount", "params": [sender.address(), "latest"] }))
@@ -142,6 +110,7 @@ impl Load {
             requests,
             nonces,
             count,
+            before: mix.first_nonce() as usize * senders,
         })
     }
 
@@ -182,19 +151,20 @@ impl Load {
                 let nonce = answer["result"].as_str().ok_or("a nonce is a string")?;
                 counted += usize::from_str_radix(nonce.trim_start_matches("0x"), 16)?;
             }
-            if counted == self.count {
+            if counted == self.before + self.count {
                 return Ok(());
             }
             if begun.elapsed() > LIMIT {
-                return Err(format!("{counted} of {} within {LIMIT:?}", self.count).into());
+                let wanted = self.before + self.count;
+                return Err(format!("{counted} of {wanted} within {LIMIT:?}").into());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-pub(crate) fn submit(url: &str, senders: usize, count: usize) -> Fallible<Value> {
-    let load = Load::new(senders, count)?;
+pub(crate) fn submit(url: &str, mix: &Mix, senders: usize, count: usize) -> Fallible<Value> {
+    let load = Load::new(mix, senders, count)?;
     let begun = Instant::now();
     load.send(url)?;
     let accepted = begun.elapsed();
@@ -214,7 +184,7 @@ pub(crate) fn submit(url: &str, senders: usize, count: usize) -> Fallible<Value>
 /// Fills the pool first and then asks for one block: what a side takes to execute, hash and keep
 /// it, apart from intake.
 pub(crate) fn submit_and_mine(url: &str, senders: usize, count: usize) -> Fallible<Value> {
-    let load = Load::new(senders, count)?;
+    let load = Load::new(&Mix::Transfers, senders, count)?;
     let (intake, ()) = timed(|| load.send(url))?;
     let mut connection = Connection::open(url)?;
     let (mining, _) = timed(|| connection.ask("evm_mine", &json!([])))?;
