@@ -429,6 +429,21 @@ pub(crate) struct NetworkArgs {
     pub(crate) network: Option<PathBuf>,
 }
 
+/// Flags of the Engine API, on either side of it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Serve the Engine API here, so that an op-node can drive this chain.
+    #[arg(long, value_name = "IP:PORT", requires = "jwt_secret")]
+    pub(crate) engine: Option<std::net::SocketAddr>,
+    /// Engine API of another execution client, such as op-reth, that makes and checks every block,
+    /// too.
+    #[arg(long, value_name = "URL", requires = "jwt_secret")]
+    pub(crate) execution_client: Option<String>,
+    /// File with the secret of the Engine API: 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jwt_secret: Option<PathBuf>,
+}
+
 /// Flags of `openledger sequencer`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SequencerArgs {
@@ -446,6 +461,8 @@ pub(crate) struct SequencerArgs {
     /// Milliseconds between sub-blocks; 0 for none.
     #[arg(long, value_name = "MS", default_value_t = 200)]
     pub(crate) sub_block: u64,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// Flags of `openledger verifier`.
@@ -468,6 +485,8 @@ pub(crate) struct VerifierArgs {
     /// Print the head as JSON, with --once.
     #[arg(long, requires = "once")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 /// Flags of `openledger batcher`.

@@ -10,15 +10,16 @@ use openledger_node::devnet;
 use openledger_node::rollup::batching::BatcherConfig;
 use openledger_node::rollup::network::{Choices, Network, layer1_sender};
 use openledger_node::rollup::roles::{
-    Layer2, Layer2Config, Signer, start_batcher, start_challenger, start_da, start_proposer,
+    EngineApi, JwtSecret, Layer2, Layer2Config, Signer, start_batcher, start_challenger, start_da,
+    start_proposer,
 };
 use openledger_node::rollup::rpc::Rpc;
 use openledger_node::rollup::{Address, Clock, Layer1Settings, SequencerConfig, Wei};
 use serde_json::json;
 
 use crate::cli::{
-    BatcherArgs, ChallengerArgs, DaArgs, DeployArgs, L1Command, NetworkArgs, ProposerArgs,
-    SequencerArgs, VerifierArgs,
+    BatcherArgs, ChallengerArgs, DaArgs, DeployArgs, EngineArgs, L1Command, NetworkArgs,
+    ProposerArgs, SequencerArgs, VerifierArgs,
 };
 use crate::dev::interrupted;
 
@@ -41,6 +42,21 @@ fn key(file: &Path) -> Result<Signer> {
             "{} holds no private key of 64 hexadecimal digits",
             file.display()
         )
+    })
+}
+
+/// The Engine API as the flags describe it.
+fn engine_api(args: EngineArgs) -> Result<EngineApi> {
+    let secret = args.jwt_secret.map(|file| {
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read the secret in {}", file.display()))?;
+        JwtSecret::from_hex(&text)
+            .with_context(|| format!("{} holds no 64 hexadecimal digits", file.display()))
+    });
+    Ok(EngineApi {
+        serve: args.engine,
+        client: args.execution_client,
+        secret: secret.transpose()?,
     })
 }
 
@@ -159,6 +175,7 @@ pub(crate) fn sequencer(args: SequencerArgs) -> Result<()> {
             da: args.da,
             sequencer: Some(sequencer),
             clock: Clock::system(),
+            engine: engine_api(args.engine)?,
         };
         let node = Layer2::start(&network, config).await?;
         eprintln!(
@@ -184,6 +201,7 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
             da: args.da,
             sequencer: None,
             clock: Clock::system(),
+            engine: engine_api(args.engine)?,
         };
         let node = Layer2::start(&network, config).await?;
         if !args.once {

@@ -14,7 +14,7 @@ use openledger_chain::{Call, HttpNode, MemoryOutbox, Sender, SenderConfig};
 use openledger_node::rollup::batching::BatcherConfig;
 use openledger_node::rollup::network::{Choices, Network};
 use openledger_node::rollup::roles::{
-    DevKeys, DevPorts, DevRollup, Layer2, Layer2Config, start_proposer,
+    DevKeys, DevPorts, DevRollup, EngineApi, Layer2, Layer2Config, start_proposer,
 };
 use openledger_node::rollup::{Clock, Layer1Settings, SequencerConfig};
 use openledger_primitives::{Address, B256, Bytes, U256, Wei, keccak256};
@@ -98,6 +98,7 @@ async fn verifier(network: &Network, dir: &Path, l1: &str, da: &str) -> Layer2 {
         da: Some(da.to_owned()),
         sequencer: None,
         clock: Clock::system(),
+        engine: EngineApi::default(),
     };
     Layer2::start(network, config).await.unwrap()
 }

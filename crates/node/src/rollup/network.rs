@@ -25,6 +25,9 @@ pub(crate) const GAS_LIMIT: u64 = 60_000_000;
 /// Names of the files.
 const FILES: [&str; 3] = ["l1.json", "rollup.json", "genesis.json"];
 
+/// The upgrade transactions of Karst, for a network that gets it after its genesis.
+const KARST_UPGRADE: &str = "karst_nut_bundle.json";
+
 /// What the owner of a new network chooses.
 #[derive(Clone, Debug)]
 pub struct Choices {
@@ -126,7 +129,7 @@ impl Choices {
     /// When the genesis is impossible.
     pub fn network(&self, layer1: Layer1, start: BlockId, timestamp: u64) -> Result<Network> {
         let genesis = self.genesis(&layer1, timestamp)?;
-        let spec = ChainSpec::jovian_at_genesis(self.l2_chain_id);
+        let spec = ChainSpec::of_genesis(&genesis);
         let block = GenesisBlock::new(&spec, &genesis)?.header;
         let settings = &self.settings;
         let parameters = Parameters {
@@ -222,12 +225,12 @@ impl Network {
     /// # Errors
     /// When the genesis is impossible.
     pub fn genesis_output_root(&self) -> Result<B256> {
-        let spec = ChainSpec::jovian_at_genesis(self.genesis.config.chain_id);
+        let spec = ChainSpec::of_genesis(&self.genesis);
         let header = GenesisBlock::new(&spec, &self.genesis)?.header;
         output_root(&header).ok_or_else(|| Error::not_found("output root of block", header.hash()))
     }
 
-    /// Reads the three files from a directory.
+    /// Reads the three files from a directory, and the upgrade transactions of Karst where they are.
     ///
     /// # Errors
     /// When one is missing or does not parse; the message names it.
@@ -246,11 +249,23 @@ impl Network {
             source: error.into(),
         };
         let [l1, rollup, genesis] = FILES;
-        let network = Self {
+        let mut network = Self {
             layer1: serde_json::from_str(&read(l1)?).map_err(|e| parsed(l1, e))?,
             rollup: RollupConfig::from_json(&read(rollup)?)?,
             genesis: serde_json::from_str(&read(genesis)?).map_err(|e| parsed(genesis, e))?,
         };
+        if dir.join(KARST_UPGRADE).exists() {
+            let bundle = read(KARST_UPGRADE)?;
+            network.rollup = network.rollup.with_karst_upgrade(&bundle)?;
+        }
+        let (engine, derivation) = (
+            ChainSpec::of_genesis(&network.genesis).karst_time(),
+            network.rollup.karst_time(),
+        );
+        if engine != derivation {
+            let reason = format!("karstTime {engine:?}, but karst_time {derivation:?} in {rollup}");
+            return Err(parsed(genesis, serde::de::Error::custom(reason)));
+        }
         Ok(network)
     }
 

@@ -9,8 +9,8 @@ pub use alloy_signer_local::PrivateKeySigner as Signer;
 use openledger_chain::layer1::Layer1;
 pub use openledger_da::server::Running as Server;
 use openledger_primitives::{Address, Wei};
+pub use openledger_rollup::rpc::JwtSecret;
 use openledger_rollup::rpc::{self, RollupStatus, RpcConfig, RpcServer};
-use openledger_rollup::spec::ChainSpec;
 use openledger_rollup::{Chain, ChainConfig, ChainHandle, Clock, SequencerConfig};
 
 use super::Stop;
@@ -25,6 +25,17 @@ use crate::{Error, Result};
 
 /// L2 blocks between two claims in development.
 const INTERVAL: u64 = 30;
+
+/// The Engine API of a node, on either side of it.
+#[derive(Clone, Debug, Default)]
+pub struct EngineApi {
+    /// Where it is served, so that an op-node can drive this chain.
+    pub serve: Option<SocketAddr>,
+    /// URL of another execution client's, which then makes and checks every block, too.
+    pub client: Option<String>,
+    /// What both sides know; needed for either.
+    pub secret: Option<JwtSecret>,
+}
 
 /// How a node of the layer 2 is run.
 #[derive(Clone, Debug)]
@@ -41,6 +52,8 @@ pub struct Layer2Config {
     pub sequencer: Option<SequencerConfig>,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Its Engine API.
+    pub engine: EngineApi,
 }
 
 /// A node of the layer 2: a sequencer, or a verifier.
@@ -48,6 +61,7 @@ pub struct Layer2Config {
 pub struct Layer2 {
     chain: Chain,
     rpc: RpcServer,
+    engine: Option<RpcServer>,
     status: Status,
     stop: Arc<Stop>,
     deriving: Option<JoinHandle<()>>,
@@ -61,8 +75,15 @@ impl Layer2 {
     pub async fn start(network: &Network, config: Layer2Config) -> Result<Self> {
         let l1 = Arc::new(Rpc::new(&config.l1));
         let mut chain = ChainConfig::new(Some(config.dir), network.genesis.clone());
-        chain.spec = ChainSpec::jovian_at_genesis(network.genesis.config.chain_id);
-        chain.clock = config.clock;
+        chain.clock = config.clock.clone();
+        let secret = || {
+            let secret = config.engine.secret;
+            secret.ok_or_else(|| Error::not_found("secret of", "the Engine API"))
+        };
+        if let Some(url) = &config.engine.client {
+            let rpc = Rpc::engine(url, secret()?, config.clock.clone());
+            chain.client = Some(Arc::new(rpc));
+        }
         chain.sequencer = config.sequencer.map(|sequencer| SequencerConfig {
             block_time: network.rollup.block_time(),
             eager: false,
@@ -73,19 +94,29 @@ impl Layer2 {
             let sequencing = Sequencing::new(network.rollup.clone(), Arc::clone(&l1), 0);
             chain.attributes = Some(Arc::new(sequencing));
         }
-        let chain = Chain::open(chain)?;
+        // Another client may have much to catch up with.
+        let chain = tokio::task::spawn_blocking(|| Chain::open(chain)).await??;
         let handle = chain.handle();
         let da = Availability::at(config.da);
         let deriver = Deriver::new(handle.clone(), network.rollup.clone(), l1, da)?;
         let status = deriver.status();
         let shown: Arc<dyn RollupStatus> = Arc::new(status.clone());
-        let rpc = rpc::serve_derived(handle, config.rpc, RpcConfig::default(), Some(shown)).await?;
+        let limits = RpcConfig::default();
+        let engine = match config.engine.serve {
+            None => None,
+            Some(addr) => {
+                let (handle, limits, secret) = (handle.clone(), limits.clone(), secret()?);
+                Some(rpc::serve_engine(handle, addr, limits, secret, config.clock.clone()).await?)
+            }
+        };
+        let rpc = rpc::serve_derived(handle, config.rpc, limits, Some(shown)).await?;
         let stop = Arc::<Stop>::default();
         let flag = Arc::clone(&stop);
         let deriving = thread("derivation", move || deriver.run(&flag))?;
         Ok(Self {
             chain,
             rpc,
+            engine,
             status,
             stop,
             deriving: Some(deriving),
@@ -104,6 +135,12 @@ impl Layer2 {
         self.rpc.addr()
     }
 
+    /// Address of its Engine API, where that is served.
+    #[must_use]
+    pub fn engine(&self) -> Option<SocketAddr> {
+        self.engine.as_ref().map(RpcServer::addr)
+    }
+
     /// The chain itself.
     #[must_use]
     pub fn chain(&self) -> ChainHandle {
@@ -120,6 +157,9 @@ impl Layer2 {
     pub async fn stop(mut self) {
         self.stop.set();
         self.rpc.stop().await;
+        if let Some(engine) = self.engine {
+            engine.stop().await;
+        }
         let (chain, deriving) = (self.chain, self.deriving.take());
         let _ = tokio::task::spawn_blocking(move || {
             if let Some(thread) = deriving {
@@ -372,6 +412,7 @@ impl DevRollup {
             da: Some(da.url()),
             sequencer: Some(sequencer),
             clock,
+            engine: EngineApi::default(),
         };
         let layer2 = Layer2::start(&network, layer2).await?;
         let l2 = layer2.url();

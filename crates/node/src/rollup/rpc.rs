@@ -14,6 +14,9 @@ use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_rpc_types_eth::{Block, Header, Transaction, TransactionReceipt};
 use openledger_derivation::{L1, SourceError};
 use openledger_primitives::{B256, Bytes};
+use openledger_rollup::Clock;
+use openledger_rollup::engine::EngineClient;
+use openledger_rollup::rpc::JwtSecret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -66,6 +69,8 @@ pub struct Rpc {
     agent: ureq::Agent,
     url: String,
     next: AtomicU64,
+    /// What a token is made with, for an Engine API.
+    secret: Option<(JwtSecret, Clock)>,
     recent: Mutex<VecDeque<Arc<RawBlock>>>,
 }
 
@@ -81,7 +86,17 @@ impl Rpc {
             agent: config.into(),
             url: url.into(),
             next: AtomicU64::new(1),
+            secret: None,
             recent: Mutex::default(),
+        }
+    }
+
+    /// A client of the Engine API at `url`, which knows the same secret.
+    #[must_use]
+    pub fn engine(url: impl Into<String>, secret: JwtSecret, clock: Clock) -> Self {
+        Self {
+            secret: Some((secret, clock)),
+            ..Self::new(url)
         }
     }
 
@@ -108,12 +123,12 @@ impl Rpc {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let body = body.to_string();
-        let mut answer = self
-            .agent
-            .post(&self.url)
-            .content_type("application/json")
-            .send(&body)
-            .map_err(|e| transport(e.to_string()))?;
+        let mut request = self.agent.post(&self.url).content_type("application/json");
+        if let Some((secret, clock)) = &self.secret {
+            let token = secret.token(clock.now().as_secs());
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut answer = request.send(&body).map_err(|e| transport(e.to_string()))?;
         let status = answer.status();
         let bytes = answer
             .body_mut()
@@ -216,6 +231,14 @@ impl From<u64> for BlockName {
 impl From<&str> for BlockName {
     fn from(label: &str) -> Self {
         Self(label.to_owned())
+    }
+}
+
+impl EngineClient for Rpc {
+    fn ask(&self, method: &'static str, params: Value) -> openledger_rollup::Result<Value> {
+        let answer = Self::ask::<Value>(self, method, params);
+        let answer = answer.map_err(|e| openledger_rollup::Error::Execution(e.to_string()))?;
+        Ok(answer.unwrap_or_default())
     }
 }
 
