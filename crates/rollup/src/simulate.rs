@@ -1,4 +1,4 @@
-//! `eth_simulateV1`: blocks that are not made (execution-apis, "eth_simulateV1").
+//! `eth_simulateV1`: blocks that are not made (execution-apis, the method of that name).
 //!
 //! Calls run one after another in blocks on top of a real one, with what is overridden. Each block
 //! gets its header, roots included, as if it had been made. Its transactions have no signature, so

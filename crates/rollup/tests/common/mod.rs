@@ -61,10 +61,6 @@ impl TestClock {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    pub(crate) fn seconds(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-
     pub(crate) fn clock(&self) -> Clock {
         let time = Arc::clone(&self.0);
         Clock::new(move || Duration::from_secs(time.load(Ordering::SeqCst)))
