@@ -48,7 +48,7 @@ fn answers_unknown_methods_bad_json_and_bad_parameters_with_their_codes() {
     for method in [
         "eth_mining",
         "debug_traceBadBlock",
-        "eth_newPendingTransactionFilter",
+        "eth_getWork",
         "x",
     ] {
         assert_eq!(
