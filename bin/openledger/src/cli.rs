@@ -376,8 +376,9 @@ pub(crate) struct ExportBlocksArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum L1Command {
-    /// Deploy a network's contracts and write rollup.json, genesis.json and l1.json, as op-node and
-    /// op-reth read them. A run that was interrupted is completed by running it again.
+    /// Deploy a network's contracts and write rollup.json and genesis.json, as op-node and op-reth
+    /// read them, with l1.json and da.json, which hold what is ours. A run that was interrupted is
+    /// completed by running it again.
     Deploy(DeployArgs),
 }
 
@@ -409,6 +410,10 @@ pub(crate) struct DeployArgs {
     /// Seconds between blocks of the layer 2.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub(crate) block_time: u64,
+    /// Committee whose certificates of data availability count, as `openledger da` prints it.
+    /// Default: none, for an eigenda-proxy or a server without certificates.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) committee: Option<String>,
     /// Where the files are written.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -423,8 +428,8 @@ pub(crate) struct NetworkArgs {
     /// JSON-RPC of the layer 1.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8544")]
     pub(crate) l1: String,
-    /// Directory with rollup.json, genesis.json and l1.json. Default: the dev network, whose files
-    /// follow from its layer 1.
+    /// Directory with rollup.json, genesis.json, l1.json and da.json. Default: the dev network,
+    /// whose files follow from its layer 1.
     #[arg(long, value_name = "DIR")]
     pub(crate) network: Option<PathBuf>,
 }
@@ -530,6 +535,10 @@ pub(crate) struct DaArgs {
     /// Where to listen.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:3100")]
     pub(crate) listen: std::net::SocketAddr,
+    /// JSON-RPC of the layer 1. With it payloads get certificates, signed as of its newest block by
+    /// operators whose keys are in the directory; without it, digests.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1: Option<String>,
     /// Days that a payload is kept.
     #[arg(long, value_name = "DAYS", default_value_t = 14)]
     pub(crate) retention: u64,

@@ -10,7 +10,8 @@ use openledger_node::devnet;
 use openledger_node::rollup::batching::BatcherConfig;
 use openledger_node::rollup::network::{Choices, Network, layer1_sender};
 use openledger_node::rollup::roles::{
-    Layer2, Layer2Config, Signer, start_batcher, start_challenger, start_da, start_proposer,
+    BlockNumber, Certificates, Layer2, Layer2Config, Signer, start_batcher, start_challenger,
+    start_da, start_proposer,
 };
 use openledger_node::rollup::rpc::Rpc;
 use openledger_node::rollup::{Address, Clock, Layer1Settings, SequencerConfig, Wei};
@@ -91,6 +92,10 @@ async fn deploy(args: DeployArgs) -> Result<()> {
     let deployer = key.address();
     let owner = address("--owner", &args.owner)?;
     let batcher = address("--batcher", &args.batcher)?;
+    let committee = args.committee.as_deref().map(|text| {
+        text.parse()
+            .with_context(|| format!("--committee {text} is no digest of 64 hexadecimal digits"))
+    });
     let allocations = args.allocate.iter().map(|text| allocation(text));
     let now = Clock::system().now().as_secs();
     let choices = Choices {
@@ -123,6 +128,7 @@ async fn deploy(args: DeployArgs) -> Result<()> {
         allocations: allocations.collect::<Result<_>>()?,
         governor: owner,
         treasury: owner,
+        committee: committee.transpose()?,
     };
     let sender = layer1_sender(&args.l1, key).await?;
     let network = choices
@@ -138,7 +144,7 @@ async fn deploy(args: DeployArgs) -> Result<()> {
         println!("{name:26} {at}");
     }
     println!(
-        "l1.json, rollup.json and genesis.json are in {}",
+        "l1.json, rollup.json, genesis.json and da.json are in {}",
         args.out.display()
     );
     Ok(())
@@ -329,13 +335,29 @@ fn report(done: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
+/// Asks the layer 1 for its newest block, as often as it is called.
+fn newest_block(l1: String) -> BlockNumber {
+    let l1 = Rpc::new(l1);
+    Arc::new(move || match l1.header("latest") {
+        Ok(header) => header.map(|header| header.number),
+        Err(error) => {
+            tracing::warn!(%error, "no certificates without a block to refer to");
+            None
+        }
+    })
+}
+
 /// `openledger da`.
 pub(crate) fn da(args: DaArgs) -> Result<()> {
     on_runtime(async {
         let days = Duration::from_secs(args.retention.saturating_mul(86_400));
         let clock = Clock::system();
-        let server = start_da(args.listen, &args.data_dir, clock, Some(days)).await?;
+        let certificates = args.l1.map(|l1| Certificates::new(newest_block(l1)));
+        let server = start_da(args.listen, &args.data_dir, clock, Some(days), certificates).await?;
         eprintln!("data availability at {}", server.url());
+        if let Some(committee) = server.committee() {
+            eprintln!("certificates of committee {}", committee.digest());
+        }
         interrupted().await;
         server.shutdown().await;
         Ok(())

@@ -183,7 +183,7 @@ impl DataAvailabilityProvider for Inbox {
             txs.iter()
                 .map(|raw| TxEnvelope::decode_2718_exact(raw).expect("a transaction"))
                 .map(|tx| match tx.input().split_first() {
-                    Some((&COMMITMENT_VERSION, c)) => self.da.get(c).expect("data"),
+                    Some((&COMMITMENT_VERSION, c)) => self.da.get(c, block.number).expect("data"),
                     _ => tx.input().clone(),
                 })
                 .collect()

@@ -235,7 +235,7 @@ impl MemDa {
 }
 
 impl DataAvailability for MemDa {
-    fn get(&self, commitment: &[u8]) -> Result<Bytes, DaError> {
+    fn get(&self, commitment: &[u8], _l1_inclusion: u64) -> Result<Bytes, DaError> {
         let map = self.data.lock().expect("no test panics with it");
         map.get(commitment)
             .cloned()

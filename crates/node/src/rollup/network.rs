@@ -2,6 +2,11 @@
 //!
 //! All of it follows from the layer 1: the addresses from the deployer, the rest from the block in
 //! which the system configuration was created. So a verifier of the dev network needs no file.
+//!
+//! What op-node has no word for, the committee whose certificates of data availability count, is in
+//! a file of its own, `da.json`: op-node refuses a `rollup.json` with a field that it does not know.
+//! The committee is not on the layer 1. It comes with the network's files, as the genesis does; that
+//! of the dev network follows from a seed that everybody has.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +20,7 @@ use openledger_derivation::{BlockId, Parameters, RollupConfig, SystemConfig};
 use openledger_primitives::{Address, B256, U256, Wei, keccak256};
 use openledger_rollup::{block::output_root, genesis::GenesisBlock, spec::ChainSpec};
 use openledger_store::write_atomic;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::rpc::Rpc;
@@ -23,7 +29,15 @@ use crate::{Error, Result};
 /// Gas of a block on either layer.
 pub(crate) const GAS_LIMIT: u64 = 60_000_000;
 /// Names of the files.
-const FILES: [&str; 3] = ["l1.json", "rollup.json", "genesis.json"];
+const FILES: [&str; 4] = ["l1.json", "rollup.json", "genesis.json", "da.json"];
+
+/// `da.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Certification {
+    /// Digest of the committee whose certificates count; without it none does.
+    committee: Option<B256>,
+}
 
 /// What the owner of a new network chooses.
 #[derive(Clone, Debug)]
@@ -42,6 +56,8 @@ pub struct Choices {
     pub governor: Address,
     /// Where L2's fees can be sent to.
     pub treasury: Address,
+    /// Digest of the committee whose certificates of data availability count, see [`Network`].
+    pub committee: Option<B256>,
 }
 
 /// A rollup network.
@@ -53,6 +69,10 @@ pub struct Network {
     pub rollup: RollupConfig,
     /// `genesis.json`.
     pub genesis: Genesis,
+    /// `da.json`: digest of the committee whose certificates of data availability count, as
+    /// `openledger da` prints it. Without one no certificate of our own servers counts, but digests
+    /// and what an eigenda-proxy vouches for do.
+    pub committee: Option<B256>,
 }
 
 impl Choices {
@@ -160,6 +180,7 @@ impl Choices {
             layer1,
             rollup: RollupConfig::new(&parameters)?,
             genesis,
+            committee: self.committee,
         })
     }
 
@@ -227,7 +248,7 @@ impl Network {
         output_root(&header).ok_or_else(|| Error::not_found("output root of block", header.hash()))
     }
 
-    /// Reads the three files from a directory.
+    /// Reads the four files from a directory.
     ///
     /// # Errors
     /// When one is missing or does not parse; the message names it.
@@ -245,16 +266,19 @@ impl Network {
             path: dir.join(name),
             source: error.into(),
         };
-        let [l1, rollup, genesis] = FILES;
+        let [l1, rollup, genesis, da] = FILES;
+        let certification: Certification =
+            serde_json::from_str(&read(da)?).map_err(|e| parsed(da, e))?;
         let network = Self {
             layer1: serde_json::from_str(&read(l1)?).map_err(|e| parsed(l1, e))?,
             rollup: RollupConfig::from_json(&read(rollup)?)?,
             genesis: serde_json::from_str(&read(genesis)?).map_err(|e| parsed(genesis, e))?,
+            committee: certification.committee,
         };
         Ok(network)
     }
 
-    /// Writes the three files, each at once or not at all.
+    /// Writes the four files, each at once or not at all.
     ///
     /// # Errors
     /// When the directory cannot be written.
@@ -263,6 +287,12 @@ impl Network {
             format!("{:#}", serde_json::json!(self.layer1)),
             self.rollup.to_json(),
             format!("{:#}", serde_json::json!(self.genesis)),
+            format!(
+                "{:#}",
+                serde_json::json!(Certification {
+                    committee: self.committee
+                })
+            ),
         ];
         for (name, content) in FILES.iter().zip(files) {
             write_atomic(&dir.join(name), format!("{content}\n").as_bytes())?;

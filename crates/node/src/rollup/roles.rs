@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 
 pub use alloy_signer_local::PrivateKeySigner as Signer;
 use openledger_chain::layer1::Layer1;
-pub use openledger_da::server::Running as Server;
+pub use openledger_da::server::{BlockNumber, Certificates, Running as Server};
 use openledger_primitives::{Address, Wei};
 use openledger_rollup::rpc::{self, RollupStatus, RpcConfig, RpcServer};
 use openledger_rollup::spec::ChainSpec;
 use openledger_rollup::{Chain, ChainConfig, ChainHandle, Clock, SequencerConfig};
 
 use super::Stop;
-use super::availability::Availability;
+use super::availability::{Availability, seeded};
 use super::batching::{Batcher, BatcherConfig, Batches};
 use super::claims::{Challenger, Claimant, Claims, Proposer};
 use super::deriving::{Deriver, Sequencing, Status};
@@ -75,7 +75,7 @@ impl Layer2 {
         }
         let chain = Chain::open(chain)?;
         let handle = chain.handle();
-        let da = Availability::at(config.da);
+        let da = Availability::at(config.da, network.committee);
         let deriver = Deriver::new(handle.clone(), network.rollup.clone(), l1, da)?;
         let status = deriver.status();
         let shown: Arc<dyn RollupStatus> = Arc::new(status.clone());
@@ -190,7 +190,7 @@ pub async fn start_batcher(
         l2: Rpc::new(l2),
         sender: layer1_sender(l1, key).await?,
         account,
-        da: Availability::at(da),
+        da: Availability::at(da, network.committee),
         runtime: tokio::runtime::Handle::current(),
         done: Arc::clone(&done),
     };
@@ -255,7 +255,8 @@ pub async fn start_challenger(
     start("challenger", done, move |stop| challenger.run(stop))
 }
 
-/// Starts a data availability server that keeps payloads in `dir` for `retention`, or for ever.
+/// Starts a data availability server that keeps payloads in `dir` for `retention`, or for ever, and
+/// answers with certificates if it is told how, else with digests.
 ///
 /// # Errors
 /// When the directory or the address cannot be used.
@@ -264,10 +265,12 @@ pub async fn start_da(
     dir: &Path,
     clock: Clock,
     retention: Option<std::time::Duration>,
+    certificates: Option<Certificates>,
 ) -> Result<Server> {
     let clock = Arc::new(move || clock.now().as_secs());
     let mut config = openledger_da::ServerConfig::new(address, dir, clock);
     config.retention = retention;
+    config.certificates = certificates;
     let server = openledger_da::server::serve(config).await;
     server.map_err(|error| match error {
         openledger_da::ServerError::Listen { address, source } => Error::Listen { address, source },
@@ -304,6 +307,10 @@ pub struct DevKeys {
     pub proposer: Signer,
     /// Contradicts claims, and decides as the guardian.
     pub guardian: Signer,
+    /// What the keys of the operators of data availability follow from; without it payloads get
+    /// digests. The network's committee must be theirs:
+    /// [`seeded_committee`](super::availability::seeded_committee).
+    pub operators: Option<String>,
 }
 
 /// Where the parts of a network for development listen. Port 0 takes a free one.
@@ -358,13 +365,25 @@ impl DevRollup {
         let layer1 = DevLayer1::start(&dir.join("l1"), ports.l1, l1_chain_id, &accounts).await?;
         let l1 = layer1.url();
 
+        let clock = layer1.clock();
+        let handle = layer1.handle();
+        let certificates = keys.operators.as_ref().map(|seed| {
+            let head = move || handle.head().ok().map(|head| head.number);
+            seeded(seed, Arc::new(head))
+        });
+        let da = start_da(ports.da, &dir.join("da"), clock.clone(), None, certificates).await?;
+        let (found, expected) = (da.committee().map(|c| c.digest()), choices.committee);
+        if found != expected {
+            return Err(Error::Conflict(format!(
+                "data availability has committee {found:?}, the network {expected:?}"
+            )));
+        }
+
         let deployer = keys.deployer.address();
         let sender = layer1_sender(&l1, keys.deployer.clone()).await?;
         let network = choices.deploy(&sender, &l1, deployer, 0).await?;
         network.save(&dir.join("network"))?;
 
-        let clock = layer1.clock();
-        let da = start_da(ports.da, &dir.join("da"), clock.clone(), None).await?;
         let layer2 = Layer2Config {
             dir: dir.join("chain"),
             rpc: ports.l2,
