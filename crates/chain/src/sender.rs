@@ -121,6 +121,16 @@ impl Sender {
         self.account(account).map(|a| &a.signer)
     }
 
+    /// Asks the node for the next nonce of `account` again, instead of counting on. For a caller
+    /// that has nothing on its way, after the chain took back transactions that were mined.
+    ///
+    /// # Errors
+    /// [`Error::NoSigner`].
+    pub async fn forget_nonce(&self, account: Address) -> Result<(), Error> {
+        *self.account(account)?.next.lock().await = None;
+        Ok(())
+    }
+
     /// Sends a call and waits until it is mined.
     ///
     /// After a crash nothing remembers it: use [`Self::send_once`] where doubling would hurt.

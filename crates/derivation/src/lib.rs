@@ -93,4 +93,4 @@ pub use pipeline::{L2, L2Block, Pipeline, Step};
 pub use system::{
     CONFIG_UPDATE_TOPIC, ConfigUpdate, DEFAULT_DA_FOOTPRINT_GAS_SCALAR, SystemConfig,
 };
-pub use types::{Attributes, BlockId, FEE_RECIPIENT, L1Block, L2Head};
+pub use types::{Attributes, BlockId, Checkpoint, FEE_RECIPIENT, L1Block, L2Head};

@@ -172,13 +172,8 @@ async fn what_is_late_is_dropped_and_what_is_missing_is_waited_for() {
     let certificates = Some(seeded(OPERATORS, block));
     let server = start_da(local, dir.path(), Clock::system(), None, certificates);
     let server = server.await.unwrap();
-    let plain = start_da(
-        local,
-        &dir.path().join("plain"),
-        Clock::system(),
-        None,
-        None,
-    );
+    let home = dir.path().join("plain");
+    let plain = start_da(local, &home, Clock::system(), None, None);
     let plain = plain.await.unwrap();
     let (url, plain_url) = (server.url(), plain.url());
     let asked = tokio::task::spawn_blocking(move || {

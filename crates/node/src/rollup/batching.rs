@@ -91,8 +91,10 @@ pub struct Batches {
     pub l1_gas: u64,
     /// Batches that went to the layer 1 because data availability was out of order.
     pub fail_overs: u64,
-    /// Batches that the layer 1 took back.
+    /// Times that the layer 1 took batches back.
     pub lost: u64,
+    /// Blocks of the sequencer that are not safe yet.
+    pub backlog: u64,
     /// What keeps it from going on, if something does.
     pub trouble: Option<String>,
 }
@@ -159,9 +161,21 @@ impl Batcher {
         };
         let mut open: Option<Open> = None;
         let mut last_sent: Option<Sent> = None;
+        let mut safe = cursor.number;
         loop {
             let told = self.told()?;
-            self.note(|done| done.trouble = None);
+            self.note(|done| {
+                done.trouble = None;
+                done.backlog = told.unsafe_l2.number.saturating_sub(told.safe_l2.number);
+            });
+            if told.safe_l2.number < safe {
+                self.note(|done| done.lost += 1);
+                return Err(Error::Conflict(format!(
+                    "the layer 1 took batches back: the safe head went from {safe} to {}",
+                    told.safe_l2.number
+                )));
+            }
+            safe = told.safe_l2.number;
             if told.safe_l2.number > cursor.number && open.is_none() {
                 cursor = told.safe_l2;
             }
@@ -257,6 +271,9 @@ impl Batcher {
             })?;
             let told = self.told()?;
             if mined == sent && told.current_l1.number >= head.number {
+                // Transactions that the layer 1 took back have given their nonces back.
+                self.runtime
+                    .block_on(self.sender.forget_nonce(self.account))?;
                 return Ok(Some(told.safe_l2));
             }
             stop.wait(POLL);

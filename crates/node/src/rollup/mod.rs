@@ -18,6 +18,7 @@ pub mod claims;
 pub mod deriving;
 pub mod layer1;
 pub mod network;
+mod progress;
 pub mod roles;
 pub mod rpc;
 

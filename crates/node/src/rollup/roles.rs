@@ -60,7 +60,7 @@ impl Layer2 {
     /// When the directory belongs to another network, or an address cannot be used.
     pub async fn start(network: &Network, config: Layer2Config) -> Result<Self> {
         let l1 = Arc::new(Rpc::new(&config.l1));
-        let mut chain = ChainConfig::new(Some(config.dir), network.genesis.clone());
+        let mut chain = ChainConfig::new(Some(config.dir.clone()), network.genesis.clone());
         chain.spec = ChainSpec::jovian_at_genesis(network.genesis.config.chain_id);
         chain.clock = config.clock;
         chain.sequencer = config.sequencer.map(|sequencer| SequencerConfig {
@@ -76,7 +76,7 @@ impl Layer2 {
         let chain = Chain::open(chain)?;
         let handle = chain.handle();
         let da = Availability::at(config.da, network.committee);
-        let deriver = Deriver::new(handle.clone(), network.rollup.clone(), l1, da)?;
+        let deriver = Deriver::new(&config.dir, handle.clone(), network.rollup.clone(), l1, da)?;
         let status = deriver.status();
         let shown: Arc<dyn RollupStatus> = Arc::new(status.clone());
         let rpc = rpc::serve_derived(handle, config.rpc, RpcConfig::default(), Some(shown)).await?;
