@@ -451,6 +451,9 @@ pub(crate) struct SequencerArgs {
     /// Milliseconds between sub-blocks; 0 for none.
     #[arg(long, value_name = "MS", default_value_t = 200)]
     pub(crate) sub_block: u64,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger verifier`.
@@ -473,6 +476,9 @@ pub(crate) struct VerifierArgs {
     /// Print the head as JSON, with --once.
     #[arg(long, requires = "once")]
     pub(crate) json: bool,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger batcher`.
@@ -492,6 +498,9 @@ pub(crate) struct BatcherArgs {
     /// The longest that a block waits for its batch, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) max_channel_duration: u64,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger proposer`.
@@ -508,6 +517,9 @@ pub(crate) struct ProposerArgs {
     /// Blocks between two claims.
     #[arg(long, value_name = "BLOCKS", default_value_t = 1_800)]
     pub(crate) interval: u64,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger challenger`.
@@ -524,6 +536,9 @@ pub(crate) struct ChallengerArgs {
     /// Decide about single blocks, too: the key is the guardian's.
     #[arg(long)]
     pub(crate) guardian: bool,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger da`.

@@ -1,6 +1,7 @@
 //! The roles of the rollup as commands.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use openledger_node::rollup::roles::{
     start_da, start_proposer,
 };
 use openledger_node::rollup::rpc::Rpc;
+use openledger_node::rollup::watch::{Watch, Watched};
 use openledger_node::rollup::{Address, Clock, Layer1Settings, SequencerConfig, Wei};
 use serde_json::json;
 
@@ -172,7 +174,9 @@ pub(crate) fn sequencer(args: SequencerArgs) -> Result<()> {
             network.genesis.config.chain_id,
             node.url()
         );
+        let watch = watch(args.metrics, &node).await?;
         interrupted().await;
+        drop(watch);
         node.stop().await;
         Ok(())
     })
@@ -192,6 +196,7 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
             clock: Clock::system(),
         };
         let node = Layer2::start(&network, config).await?;
+        let watch = watch(args.metrics, &node).await?;
         if !args.once {
             eprintln!(
                 "verifier of chain {} at {}",
@@ -199,6 +204,7 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
                 node.url()
             );
             interrupted().await;
+            drop(watch);
             node.stop().await;
             return Ok(());
         }
@@ -282,7 +288,9 @@ pub(crate) fn batcher(args: BatcherArgs) -> Result<()> {
         let key = key(&args.key_file)?;
         let l1 = &args.network.l1;
         let worker = start_batcher(&network, l1, &args.l2, args.da, key, config).await?;
+        let watch = watch(args.metrics, &worker).await?;
         interrupted().await;
+        drop(watch);
         let done = Arc::clone(worker.done_so_far());
         worker.stop().await;
         report(
@@ -300,7 +308,9 @@ pub(crate) fn proposer(args: ProposerArgs) -> Result<()> {
         let key = key(&args.key_file)?;
         let (at, l1) = (network.layer1, &args.network.l1);
         let worker = start_proposer(at, l1, &args.l2, key, args.interval, false).await?;
+        let watch = watch(args.metrics, &worker).await?;
         interrupted().await;
+        drop(watch);
         let done = Arc::clone(worker.done_so_far());
         worker.stop().await;
         report(
@@ -318,7 +328,9 @@ pub(crate) fn challenger(args: ChallengerArgs) -> Result<()> {
         let key = key(&args.key_file)?;
         let (at, l1) = (network.layer1, &args.network.l1);
         let worker = start_challenger(at, l1, &args.l2, key, args.guardian).await?;
+        let watch = watch(args.metrics, &worker).await?;
         interrupted().await;
+        drop(watch);
         let done = Arc::clone(worker.done_so_far());
         worker.stop().await;
         report(
@@ -327,6 +339,16 @@ pub(crate) fn challenger(args: ChallengerArgs) -> Result<()> {
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         )
     })
+}
+
+/// Serves health and metrics of a role, if there is an address for that.
+async fn watch(address: Option<SocketAddr>, role: &impl Watched) -> Result<Option<Watch>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let watch = Watch::start(address, role).await?;
+    eprintln!("health and metrics at {}", watch.url());
+    Ok(Some(watch))
 }
 
 /// What a role did, as one JSON object.

@@ -21,6 +21,7 @@ pub mod network;
 mod progress;
 pub mod roles;
 pub mod rpc;
+pub mod watch;
 
 pub use openledger_chain::layer1::{Layer1, Layer1Settings};
 pub use openledger_primitives::{Address, Wei};
