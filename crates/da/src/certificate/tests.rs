@@ -206,7 +206,8 @@ fn what_is_signed_about_another_payload_is_wrong_for_everybody() {
 
 #[test]
 fn a_seed_is_a_committee() {
-    let of = |seed, count| Operators::from_seed(seed, count, 67, &SRS).map(|o| o.committee);
+    let of =
+        |seed, count| Operators::from_seed(seed, count, 67, &SRS).map(|o| o.committee().clone());
     let one = of("one", 4).unwrap();
     assert_eq!(one.operators(), 4);
     assert_eq!(of("one", 4).unwrap(), one);
