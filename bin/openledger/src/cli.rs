@@ -487,6 +487,10 @@ pub(crate) struct BatcherArgs {
     /// The longest that a block waits for its batch, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) max_channel_duration: u64,
+    /// The most to pay for a unit of gas on the layer 1. Transactions that are not mined are
+    /// replaced by ones that pay more, up to this.
+    #[arg(long, value_name = "GWEI", default_value_t = 500)]
+    pub(crate) max_fee: u64,
 }
 
 /// Flags of `openledger proposer`.

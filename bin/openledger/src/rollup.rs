@@ -13,7 +13,7 @@ use openledger_node::rollup::roles::{
     Layer2, Layer2Config, Signer, start_batcher, start_challenger, start_da, start_proposer,
 };
 use openledger_node::rollup::rpc::Rpc;
-use openledger_node::rollup::{Address, Clock, Layer1Settings, SequencerConfig, Wei};
+use openledger_node::rollup::{Address, Clock, Layer1Settings, Replacement, SequencerConfig, Wei};
 use serde_json::json;
 
 use crate::cli::{
@@ -22,6 +22,8 @@ use crate::cli::{
 };
 use crate::dev::interrupted;
 
+/// Wei.
+const GWEI: u128 = 1_000_000_000;
 /// A year, in seconds.
 const YEAR: u64 = 31_536_000;
 /// Base fee of a new network, wei a gas at the least.
@@ -124,7 +126,7 @@ async fn deploy(args: DeployArgs) -> Result<()> {
         governor: owner,
         treasury: owner,
     };
-    let sender = layer1_sender(&args.l1, key).await?;
+    let sender = layer1_sender(&args.l1, key, Replacement::default()).await?;
     let network = choices
         .deploy(&sender, &args.l1, deployer, 0)
         .await
@@ -271,6 +273,10 @@ pub(crate) fn batcher(args: BatcherArgs) -> Result<()> {
         let network = network(&args.network).await?;
         let config = BatcherConfig {
             max_channel_duration: Duration::from_secs(args.max_channel_duration),
+            replacement: Replacement {
+                max_fee: u128::from(args.max_fee) * GWEI,
+                ..Replacement::default()
+            },
             ..BatcherConfig::default()
         };
         let key = key(&args.key_file)?;

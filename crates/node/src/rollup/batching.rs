@@ -3,11 +3,13 @@
 //! It keeps nothing. What is safe is on the layer 1, so after a restart it waits until its own
 //! transactions are mined and derived, and goes on behind the safe head: no gap, and nothing twice.
 //! When the layer 1 takes a batch back, the safe head stays behind what was sent; then it is sent
-//! again.
+//! again. A transaction that is too cheap for the layer 1 is replaced by one of the same nonce that
+//! pays more; one that waits there from before a restart, so that nobody knows what it pays, by an
+//! empty one. Either way one of the two is mined, and the safe head says which it was.
 
 use std::time::{Duration, Instant};
 
-use openledger_chain::{Call, Sender};
+use openledger_chain::{Call, Replacement, Sender};
 use openledger_da::DaError;
 use openledger_derivation::{
     BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, L2Head, RollupConfig,
@@ -41,6 +43,9 @@ pub struct BatcherConfig {
     /// The longest that data availability may be out of order before data goes to the layer 1
     /// itself.
     pub fail_over_after: Duration,
+    /// When a transaction that the layer 1 does not take is replaced by one that pays more, and how
+    /// much that may be.
+    pub replacement: Replacement,
 }
 
 impl Default for BatcherConfig {
@@ -49,6 +54,7 @@ impl Default for BatcherConfig {
             limits: ChannelLimits::default(),
             max_channel_duration: Duration::from_secs(10),
             fail_over_after: Duration::from_secs(60),
+            replacement: Replacement::default(),
         }
     }
 }
@@ -246,8 +252,10 @@ impl Batcher {
     }
 
     /// Waits until all transactions of the account are mined and derived; then the safe head is
-    /// where to go on. `None` when stopped meanwhile.
+    /// where to go on. What is not mined in time is got out of the way. `None` when stopped
+    /// meanwhile.
     fn settled(&self, stop: &Stop) -> Result<Option<Number>> {
+        let mut stuck: Option<(u64, Instant)> = None;
         while !stop.is_set() {
             let node = self.sender.node();
             let (mined, sent, head) = self.runtime.block_on(async {
@@ -258,6 +266,15 @@ impl Batcher {
             let told = self.told()?;
             if mined == sent && told.current_l1.number >= head.number {
                 return Ok(Some(told.safe_l2));
+            }
+            match stuck {
+                Some((nonce, since)) if mined < sent && nonce == mined => {
+                    if since.elapsed() >= self.config.replacement.after {
+                        self.runtime
+                            .block_on(self.sender.free_nonce(self.account))?;
+                    }
+                }
+                _ => stuck = Some((mined, Instant::now())),
             }
             stop.wait(POLL);
         }

@@ -21,6 +21,7 @@ pub mod network;
 pub mod roles;
 pub mod rpc;
 
+pub use openledger_chain::Replacement;
 pub use openledger_chain::layer1::{Layer1, Layer1Settings};
 pub use openledger_primitives::{Address, Wei};
 pub use openledger_rollup::{Clock, SequencerConfig};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use alloy_genesis::{ChainConfig as GenesisConfig, Genesis, GenesisAccount};
 use openledger_chain::layer1::{Layer1, Layer1Settings};
 use openledger_chain::predeploys::{self, Layer2Owners, Predeploy};
-use openledger_chain::{HttpNode, MemoryOutbox, Node as _, Sender, SenderConfig};
+use openledger_chain::{HttpNode, MemoryOutbox, Node as _, Replacement, Sender, SenderConfig};
 use openledger_derivation::{BlockId, Parameters, RollupConfig, SystemConfig};
 use openledger_primitives::{Address, B256, U256, Wei, keccak256};
 use openledger_rollup::{block::output_root, genesis::GenesisBlock, spec::ChainSpec};
@@ -336,14 +336,19 @@ fn eip_1559_params((denominator, elasticity): (u32, u32)) -> [u8; 8] {
     bytes
 }
 
-/// A sender for a few transactions to the layer 1, whose outbox does not outlive it.
+/// A sender to the layer 1 that pays what `replacement` allows, whose outbox does not outlive it.
 ///
 /// # Errors
 /// When the layer 1 does not answer.
-pub async fn layer1_sender(l1: &str, signer: super::roles::Signer) -> Result<Sender> {
+pub async fn layer1_sender(
+    l1: &str,
+    signer: super::roles::Signer,
+    replacement: Replacement,
+) -> Result<Sender> {
     let node = Arc::new(HttpNode::new(l1)?);
     let config = SenderConfig {
         poll: Duration::from_millis(200),
+        replacement: Some(replacement),
         ..SenderConfig::default()
     };
     Ok(Sender::new(node, [signer], Arc::new(MemoryOutbox::default()), config).await?)

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 pub use alloy_signer_local::PrivateKeySigner as Signer;
+use openledger_chain::Replacement;
 use openledger_chain::layer1::Layer1;
 pub use openledger_da::server::Running as Server;
 use openledger_primitives::{Address, Wei};
@@ -188,7 +189,7 @@ pub async fn start_batcher(
         rollup: network.rollup.clone(),
         config,
         l2: Rpc::new(l2),
-        sender: layer1_sender(l1, key).await?,
+        sender: layer1_sender(l1, key, config.replacement).await?,
         account,
         da: Availability::at(da),
         runtime: tokio::runtime::Handle::current(),
@@ -207,7 +208,7 @@ async fn claimant(
     Ok(Claimant {
         layer1,
         account: key.address(),
-        sender: layer1_sender(l1, key).await?,
+        sender: layer1_sender(l1, key, Replacement::default()).await?,
         l2: Rpc::new(l2),
         runtime: tokio::runtime::Handle::current(),
         done: Arc::clone(done),
@@ -359,7 +360,7 @@ impl DevRollup {
         let l1 = layer1.url();
 
         let deployer = keys.deployer.address();
-        let sender = layer1_sender(&l1, keys.deployer.clone()).await?;
+        let sender = layer1_sender(&l1, keys.deployer.clone(), Replacement::default()).await?;
         let network = choices.deploy(&sender, &l1, deployer, 0).await?;
         network.save(&dir.join("network"))?;
 
