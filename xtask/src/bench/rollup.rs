@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::{Goal, Measurement, Others, write};
-use crate::environment::{Repo, npm_packages};
+use crate::environment::{Repo, anvil};
 use crate::network::{number, scratch};
 use crate::process::{command, execute, line, read};
 
@@ -30,9 +30,7 @@ const TRANSFERS: &str = "20000";
 const BLOCK: &str = "20000";
 
 pub(super) fn run(repo: &Repo) -> Result<()> {
-    let dir = repo.path("bench/rollup");
-    npm_packages(&dir)?;
-    let anvil = dir.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+    let anvil = anvil(repo)?;
     let example = [
         "build",
         "--release",
