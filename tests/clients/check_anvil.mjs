@@ -50,7 +50,7 @@ async function role(...args) {
     assert.equal(started.child.exitCode, null, started.err);
     return started.err.match(/ at (http:\/\/\S+)/)?.[1];
   });
-  return { ...started, url };
+  return Object.assign(started, { url });
 }
 
 /** Ends a program as Ctrl-C does; it must end well. */
@@ -82,23 +82,26 @@ async function anvil() {
   return l1;
 }
 
-check("a verifier on anvil reaches the sequencer's chain from nothing", async () => {
+/** A network with these options of `batcher` and `verifier`; gives what the batcher did. */
+async function story(name, { da, batcherOptions, verifierOptions }) {
   const l1 = await anvil();
-  const network = join(folder, "network");
-  const { deployer, owner, guardian, batcher, rich } = accounts;
+  const dir = (part) => join(folder, name, part);
+  const { owner, guardian, batcher, rich } = accounts;
   execFileSync(setting("OPENLEDGER"), [
     ...["l1", "deploy", "--l1", l1, "--key-file", keyFile("deployer"), "--chain-id", `${CHAIN_ID}`],
     ...["--owner", owner.address, "--guardian", guardian.address, "--batcher", batcher.address],
-    ...["--allocate", `${rich.address}=1000`, "--block-time", "1", "--out", network, "--json"],
+    ...["--allocate", `${rich.address}=1000`, "--block-time", "1", "--out", dir("network"), "--json"],
   ]);
-  const on = ["--l1", l1, "--network", network];
-  const da = await role("da", "--data-dir", join(folder, "da"), "--listen", `127.0.0.1:${await freePort()}`);
+  const on = ["--l1", l1, "--network", dir("network")];
+  const beacon = verifierOptions(l1);
+  const data = da ? await role("da", "--data-dir", dir("da"), "--listen", `127.0.0.1:${await freePort()}`) : undefined;
+  const where = data ? ["--da", data.url] : [];
   const sequencer = await role(
-    ...["sequencer", ...on, "--da", da.url, "--data-dir", join(folder, "sequencer"), "--rpc", "127.0.0.1:0"],
+    ...["sequencer", ...on, ...where, ...beacon, "--data-dir", dir("sequencer"), "--rpc", "127.0.0.1:0"],
   );
   const batching = start(setting("OPENLEDGER"), [
-    ...["batcher", ...on, "--da", da.url, "--l2", sequencer.url, "--key-file", keyFile("batcher")],
-    ...["--max-channel-duration", "2"],
+    ...["batcher", ...on, ...where, "--l2", sequencer.url, "--key-file", keyFile("batcher")],
+    ...["--max-channel-duration", "2", ...batcherOptions],
   ]);
 
   const chain = defineChain({
@@ -116,21 +119,18 @@ check("a verifier on anvil reaches the sequencer's chain from nothing", async ()
     assert.equal(receipt.status, "success");
     last = receipt.blockNumber;
   }
-  await until("the safe head", 60, async () => {
+  await until("the safe head", 120, async () => {
     assert.equal(batching.child.exitCode, null, batching.err);
     const status = await ask(sequencer.url, "optimism_syncStatus");
     return BigInt(status.safe_l2.number) >= last;
+  }).catch((error) => {
+    throw new Error(`${error.message}; batcher:\n${batching.err}\nsequencer:\n${sequencer.err}`);
   });
 
-  const verify = () => {
-    const args = ["verifier", ...on, "--da", da.url, "--data-dir", join(folder, "verifier")];
-    const said = execFileSync(setting("OPENLEDGER"), [...args, "--rpc", "127.0.0.1:0", "--once", "--json"], {
-      encoding: "utf8",
-      timeout: 90_000,
-    });
-    return JSON.parse(said);
-  };
-  const reached = verify();
+  // From an empty directory, with the layer 1 and the data alone.
+  const args = ["verifier", ...on, ...where, ...beacon, "--data-dir", dir("verifier"), "--rpc", "127.0.0.1:0"];
+  const said = execFileSync(setting("OPENLEDGER"), [...args, "--once", "--json"], { encoding: "utf8", timeout: 120_000 });
+  const reached = JSON.parse(said);
   assert.ok(BigInt(reached.number) >= last, `${reached.number} < ${last}`);
   const block = await client.getBlock({ blockNumber: BigInt(reached.number) });
   assert.equal(reached.hash, block.hash);
@@ -138,11 +138,31 @@ check("a verifier on anvil reaches the sequencer's chain from nothing", async ()
   assert.ok(reached.transactions >= 3);
 
   await interrupt(batching);
-  const done = JSON.parse(batching.out);
-  assert.equal(done.fail_overs, 0);
-  assert.ok(done.count > 0 && done.recent.every((batch) => batch.target === "da"), batching.out);
   await interrupt(sequencer);
-  await interrupt(da);
+  if (data) await interrupt(data);
+  const done = JSON.parse(batching.out);
+  assert.ok(done.count > 0, batching.out);
+  return { l1, done };
+}
+
+check("a verifier on anvil reaches the sequencer's chain from nothing", async () => {
+  const { done } = await story("da", { da: true, batcherOptions: [], verifierOptions: () => [] });
+  assert.equal(done.fail_overs, 0);
+  assert.ok(done.recent.every((batch) => batch.target === "da"), JSON.stringify(done));
+});
+
+check("the same with batches in blobs", async () => {
+  const { l1, done } = await story("blobs", {
+    da: false,
+    batcherOptions: ["--blobs"],
+    verifierOptions: (url) => ["--l1-beacon", url],
+  });
+  assert.equal(done.fail_overs, 0);
+  assert.ok(done.recent.every((batch) => batch.target === "blobs"), JSON.stringify(done));
+  const [carrier] = done.recent[0].l1_transactions;
+  const transaction = await ask(l1, "eth_getTransactionByHash", carrier);
+  assert.equal(transaction.type, "0x3");
+  assert.equal(transaction.input, "0x");
 });
 
 try {

@@ -434,6 +434,9 @@ pub(crate) struct NetworkArgs {
 pub(crate) struct SequencerArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// HTTP API of the layer 1's consensus layer, where blobs are. Needed once a batch is in one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1_beacon: Option<String>,
     /// Data availability server, ours or an eigenda-proxy.
     #[arg(long, value_name = "URL")]
     pub(crate) da: Option<String>,
@@ -453,6 +456,9 @@ pub(crate) struct SequencerArgs {
 pub(crate) struct VerifierArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// HTTP API of the layer 1's consensus layer, where blobs are. Needed once a batch is in one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1_beacon: Option<String>,
     /// Data availability server, ours or an eigenda-proxy.
     #[arg(long, value_name = "URL")]
     pub(crate) da: Option<String>,
@@ -475,7 +481,8 @@ pub(crate) struct VerifierArgs {
 pub(crate) struct BatcherArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// Data availability server; without it data goes to the layer 1 itself.
+    /// Data availability server; without it data goes to the layer 1 itself, as calldata or with
+    /// --blobs in blobs.
     #[arg(long, value_name = "URL")]
     pub(crate) da: Option<String>,
     /// JSON-RPC of the sequencer.
@@ -487,6 +494,9 @@ pub(crate) struct BatcherArgs {
     /// The longest that a block waits for its batch, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) max_channel_duration: u64,
+    /// Send what data availability does not take in blobs, and in calldata only if those are refused.
+    #[arg(long)]
+    pub(crate) blobs: bool,
     /// The most to pay for a unit of gas on the layer 1. Transactions that are not mined are
     /// replaced by ones that pay more, up to this.
     #[arg(long, value_name = "GWEI", default_value_t = 500)]

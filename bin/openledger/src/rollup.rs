@@ -158,6 +158,7 @@ pub(crate) fn sequencer(args: SequencerArgs) -> Result<()> {
             dir: args.data_dir,
             rpc: args.rpc,
             l1: args.network.l1,
+            beacon: args.l1_beacon,
             da: args.da,
             sequencer: Some(sequencer),
             clock: Clock::system(),
@@ -183,6 +184,7 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
             dir: args.data_dir,
             rpc: args.rpc,
             l1: l1.clone(),
+            beacon: args.l1_beacon,
             da: args.da,
             sequencer: None,
             clock: Clock::system(),
@@ -273,6 +275,7 @@ pub(crate) fn batcher(args: BatcherArgs) -> Result<()> {
         let network = network(&args.network).await?;
         let config = BatcherConfig {
             max_channel_duration: Duration::from_secs(args.max_channel_duration),
+            blobs: args.blobs,
             replacement: Replacement {
                 max_fee: u128::from(args.max_fee) * GWEI,
                 ..Replacement::default()

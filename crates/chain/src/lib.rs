@@ -48,6 +48,7 @@ mod replace;
 mod sender;
 mod sentence;
 pub mod signing;
+mod version;
 
 pub use calls::{ClaimLine, Evidence, FeeSplit, VersionRef};
 pub use deploy::{Genesis, deploy};

@@ -5,17 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_consensus::Transaction;
 use alloy_consensus::transaction::SignerRecoverable;
-use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::{Decodable2718, Encodable2718};
-use alloy_primitives::{Address, B256, Bytes, TxKind};
-use alloy_signer::SignerSync;
+use alloy_primitives::Address;
 use alloy_signer_local::PrivateKeySigner;
 use futures::future;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::node::{Call, Fees, Node, Receipt};
+use crate::replace::Offer;
+use crate::version::{Version, envelope, unsigned};
 use crate::{Error, Outbox, Replacement};
 
 /// How patient a [`Sender`] is.
@@ -43,14 +43,6 @@ impl Default for SenderConfig {
             replacement: None,
         }
     }
-}
-
-/// A transaction of ours in one of its versions.
-struct Version {
-    tx: TxEip1559,
-    hash: B256,
-    /// EIP-2718 bytes.
-    raw: Bytes,
 }
 
 /// A transaction on its way: versions of one nonce, the newest last, of which one can be mined.
@@ -202,18 +194,14 @@ impl Sender {
         if self.node.nonce(account, true).await? <= nonce {
             return Ok(());
         }
-        let mut fees = rule.capped(self.node.fees().await?);
+        let nothing = Call {
+            to: Some(account),
+            ..Call::default()
+        };
+        let mut offer = self.offer(&nothing).await?;
         let version = loop {
-            let tx = TxEip1559 {
-                chain_id: self.chain_id,
-                nonce,
-                gas_limit: 21_000,
-                max_fee_per_gas: fees.max_fee,
-                max_priority_fee_per_gas: fees.max_priority_fee,
-                to: account.into(),
-                ..TxEip1559::default()
-            };
-            let version = sign(tx, signer)?;
+            let tx = unsigned(&nothing, self.chain_id, nonce, 21_000, offer)?;
+            let version = Version::sign(tx, signer)?;
             match self.node.submit(version.raw.clone()).await {
                 Ok(_) => break version,
                 Err(Error::Refused { message, .. }) if message.contains("nonce too low") => {
@@ -221,12 +209,15 @@ impl Sender {
                 }
                 // What waits is not known, so neither is what it pays.
                 Err(Error::Refused { method, message }) if message.contains("underpriced") => {
-                    let doubled = Fees {
-                        max_fee: fees.max_fee.saturating_mul(2),
-                        max_priority_fee: fees.max_priority_fee.saturating_mul(2),
+                    let doubled = Offer {
+                        fees: Fees {
+                            max_fee: offer.fees.max_fee.saturating_mul(2),
+                            max_priority_fee: offer.fees.max_priority_fee.saturating_mul(2),
+                        },
+                        blob_fee: None,
                     };
-                    let raised = rule.raised(fees, doubled);
-                    fees = raised.ok_or(Error::Refused { method, message })?;
+                    let raised = rule.raised(offer, doubled);
+                    offer = raised.ok_or(Error::Refused { method, message })?;
                 }
                 Err(error) => return Err(error),
             }
@@ -254,12 +245,12 @@ impl Sender {
     async fn remembered(&self, key: &str) -> Result<Option<Sent>, Error> {
         let mut versions = Vec::new();
         while let Some(raw) = self.outbox.get(&version_key(key, versions.len()))? {
-            versions.push(version(key, raw)?);
+            versions.push(Version::read(key, raw)?);
         }
         let Some(first) = versions.first() else {
             return Ok(None);
         };
-        let nonce = first.tx.nonce;
+        let nonce = first.tx.nonce();
         let sent = Sent { nonce, versions };
         if self.revive(key, &sent).await? {
             return Ok(Some(sent));
@@ -285,9 +276,7 @@ impl Sender {
                 gas.saturating_add(margin)
             }
         };
-        let fees = self.node.fees().await?;
-        let rule = self.config.replacement;
-        let fees = rule.map_or(fees, |rule| rule.capped(fees));
+        let offer = self.offer(call).await?;
 
         let mut next = account.next.lock().await;
         if let Some(key) = key
@@ -304,25 +293,15 @@ impl Sender {
             } else {
                 next.map_or(pending, |n| n.max(pending))
             };
-            let tx = TxEip1559 {
-                chain_id: self.chain_id,
-                nonce,
-                gas_limit,
-                max_fee_per_gas: fees.max_fee,
-                max_priority_fee_per_gas: fees.max_priority_fee,
-                to: call.to.map_or(TxKind::Create, TxKind::Call),
-                value: call.value.into(),
-                input: call.data.clone(),
-                ..TxEip1559::default()
-            };
-            let version = sign(tx, &account.signer)?;
+            let tx = unsigned(call, self.chain_id, nonce, gas_limit, offer)?;
+            let version = Version::sign(tx, &account.signer)?;
             if let Some(key) = key {
                 self.outbox.put(key, &version.raw)?;
             }
             match self.node.submit(version.raw.clone()).await {
-                Ok(hash) => {
+                Ok(_) => {
                     *next = Some(nonce.saturating_add(1));
-                    tracing::debug!(%hash, %from, nonce, "transaction submitted");
+                    tracing::debug!(hash = %version.hash, %from, nonce, "transaction submitted");
                     return Ok(Sent {
                         nonce,
                         versions: vec![version],
@@ -344,6 +323,21 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// What the node wants for this call now, within the limit.
+    async fn offer(&self, call: &Call) -> Result<Offer, Error> {
+        let blob_fee = match call.blobs {
+            // It rises by at most an eighth a block.
+            Some(_) => Some(self.node.blob_fee().await?.saturating_mul(2)),
+            None => None,
+        };
+        let offer = Offer {
+            fees: self.node.fees().await?,
+            blob_fee,
+        };
+        let rule = self.config.replacement;
+        Ok(rule.map_or(offer, |rule| rule.capped(offer)))
     }
 
     /// Puts a transaction of the outbox back into the mempool unless it is mined; whether it is
@@ -391,6 +385,7 @@ impl Sender {
     async fn replace(
         &self,
         from: Address,
+        call: &Call,
         key: Option<&str>,
         sent: &mut Sent,
         rule: Replacement,
@@ -398,18 +393,13 @@ impl Sender {
         if self.node.nonce(from, false).await? != sent.nonce {
             return Ok(());
         }
-        let mut tx = sent.newest().tx.clone();
-        let old = Fees {
-            max_fee: tx.max_fee_per_gas,
-            max_priority_fee: tx.max_priority_fee_per_gas,
-        };
-        let Some(fees) = rule.raised(old, self.node.fees().await?) else {
-            tracing::warn!(hash = %sent.newest().hash, max_fee = old.max_fee, "not mined, and paying more is not allowed");
+        let old = sent.newest().offer();
+        let Some(offer) = rule.raised(old, self.offer(call).await?) else {
+            tracing::warn!(hash = %sent.newest().hash, ?old, "not mined, and paying more is not allowed");
             return Ok(());
         };
-        tx.max_fee_per_gas = fees.max_fee;
-        tx.max_priority_fee_per_gas = fees.max_priority_fee;
-        let version = sign(tx, &self.account(from)?.signer)?;
+        let tx = sent.newest().offering(offer)?;
+        let version = Version::sign(tx, &self.account(from)?.signer)?;
         let (hash, raw) = (version.hash, version.raw.clone());
         if let Some(key) = key {
             self.outbox
@@ -417,7 +407,7 @@ impl Sender {
         }
         // Known from here on, because the bytes may arrive whatever the answer is.
         sent.versions.push(version);
-        tracing::info!(%hash, nonce = sent.nonce, max_fee = fees.max_fee, "not mined; paying more");
+        tracing::info!(%hash, nonce = sent.nonce, ?offer, "not mined; paying more");
         self.node.submit(raw).await.map(|_| ())
     }
 
@@ -447,7 +437,7 @@ impl Sender {
                 && raised.elapsed() >= rule.after
             {
                 raised = Instant::now();
-                if let Err(error) = self.replace(from, key, &mut sent, rule).await {
+                if let Err(error) = self.replace(from, call, key, &mut sent, rule).await {
                     tracing::debug!(%error, nonce = sent.nonce, "replacing");
                 }
             }
@@ -484,39 +474,4 @@ fn version_key(key: &str, index: usize) -> String {
         0 => key.to_owned(),
         index => format!("{key}#{index}"),
     }
-}
-
-fn envelope(key: &str, raw: &Bytes) -> Result<TxEnvelope, Error> {
-    TxEnvelope::decode_2718(&mut raw.as_ref()).map_err(|e| Error::BadOutboxEntry {
-        key: key.to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-/// A version out of the outbox.
-fn version(key: &str, raw: Bytes) -> Result<Version, Error> {
-    match envelope(key, &raw)? {
-        TxEnvelope::Eip1559(signed) => Ok(Version {
-            hash: *signed.hash(),
-            tx: signed.strip_signature(),
-            raw,
-        }),
-        other => Err(Error::BadOutboxEntry {
-            key: key.to_owned(),
-            reason: format!("a transaction of type {}", other.tx_type()),
-        }),
-    }
-}
-
-/// The signed transaction in its network encoding (EIP-2718).
-fn sign(tx: TxEip1559, signer: &PrivateKeySigner) -> Result<Version, Error> {
-    let signature = signer
-        .sign_hash_sync(&tx.signature_hash())
-        .map_err(|e| Error::Signing(e.to_string()))?;
-    let signed = TxEnvelope::from(tx.clone().into_signed(signature));
-    Ok(Version {
-        tx,
-        hash: *signed.tx_hash(),
-        raw: signed.encoded_2718().into(),
-    })
 }

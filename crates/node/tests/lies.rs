@@ -713,6 +713,7 @@ async fn verifier(truth: &Truth, dir: &Path, da: &str) -> Layer2 {
         dir: dir.to_path_buf(),
         rpc: SocketAddr::from(([127, 0, 0, 1], 0)),
         l1: truth.rollup.layer1().url(),
+        beacon: None,
         da: Some(da.to_owned()),
         sequencer: None,
         clock: Clock::system(),

@@ -95,6 +95,7 @@ async fn verifier(network: &Network, dir: &Path, l1: &str, da: &str) -> Layer2 {
         dir: dir.to_path_buf(),
         rpc: SocketAddr::from(([127, 0, 0, 1], 0)),
         l1: l1.to_owned(),
+        beacon: None,
         da: Some(da.to_owned()),
         sequencer: None,
         clock: Clock::system(),

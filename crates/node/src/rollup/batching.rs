@@ -9,11 +9,11 @@
 
 use std::time::{Duration, Instant};
 
-use openledger_chain::{Call, Replacement, Sender};
+use openledger_chain::{Call, Receipt, Replacement, Sender};
 use openledger_da::DaError;
 use openledger_derivation::{
-    BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, L2Head, RollupConfig,
-    inbox_commitment, inbox_frames,
+    BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, L2Head, MAX_BLOB_DATA,
+    RollupConfig, encode_blob, inbox_commitment, inbox_frames,
 };
 use openledger_primitives::{Address, B256, Bytes, keccak256};
 use openledger_rollup::block::RawBlock;
@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Stop;
 use super::availability::Availability;
+use super::blobs::{MAX_BLOBS, sidecar};
 use super::rpc::Rpc;
 use crate::{Error, Result};
 
@@ -43,6 +44,9 @@ pub struct BatcherConfig {
     /// The longest that data availability may be out of order before data goes to the layer 1
     /// itself.
     pub fail_over_after: Duration,
+    /// Whether data that goes to the layer 1 itself goes in blobs, and in calldata only if those are
+    /// refused. Whoever derives the chain needs the layer 1's consensus layer then.
+    pub blobs: bool,
     /// When a transaction that the layer 1 does not take is replaced by one that pays more, and how
     /// much that may be.
     pub replacement: Replacement,
@@ -54,6 +58,7 @@ impl Default for BatcherConfig {
             limits: ChannelLimits::default(),
             max_channel_duration: Duration::from_secs(10),
             fail_over_after: Duration::from_secs(60),
+            blobs: false,
             replacement: Replacement::default(),
         }
     }
@@ -70,7 +75,7 @@ pub struct Sent {
     pub transactions: usize,
     /// Its bytes, compressed.
     pub bytes: usize,
-    /// Where it is: `da` behind a commitment, `calldata` on the layer 1 itself.
+    /// Where it is: `da` behind a commitment, `blobs` or `calldata` on the layer 1 itself.
     pub target: &'static str,
     /// The commitment, or nothing.
     pub commitment: Option<Bytes>,
@@ -351,42 +356,89 @@ impl Batcher {
                 }
             }
         };
-        let data: Vec<Bytes> = match &commitment {
-            Some(commitment) => vec![inbox_commitment(commitment)],
-            None => closed
-                .frames
-                .iter()
-                .map(|frame| inbox_frames([frame]))
-                .collect(),
+        let (target, receipts) = match &commitment {
+            Some(commitment) => ("da", self.post(&[self.call(inbox_commitment(commitment))])?),
+            None => self.send_to_layer1(closed)?,
         };
-        let inbox = self.rollup.batch_inbox();
-        let sending = data.iter().map(|data| {
-            let key = format!("batch/{}", keccak256(data));
-            async move {
-                let call = Call::new(inbox, data.clone());
-                self.sender.send_once(&key, self.account, &call).await
-            }
-        });
-        // Frames of one channel may be mined in one block; they count in any order within it.
-        let receipts = self
-            .runtime
-            .block_on(futures::future::try_join_all(sending))?;
         Ok(Some(Sent {
             first,
             last,
             transactions: closed.transactions,
             bytes: closed.compressed_bytes,
-            target: if commitment.is_some() {
-                "da"
-            } else {
-                "calldata"
-            },
+            target,
             commitment,
             l1_block: receipts.iter().map(|r| r.block).max().unwrap_or_default(),
             l1_gas: receipts.iter().map(|r| r.gas_used).sum(),
             l1_transactions: receipts.iter().map(|r| r.tx).collect(),
         }))
     }
+}
+
+/// Gas of a transaction that does nothing but carry blobs.
+const BLOBS_GAS: u64 = 21_000;
+
+impl Batcher {
+    fn call(&self, data: Bytes) -> Call {
+        Call::new(self.rollup.batch_inbox(), data)
+    }
+
+    /// Frames in blobs, or in calldata where blobs are not wanted or not taken.
+    fn send_to_layer1(&self, closed: &ClosedChannel) -> Result<(&'static str, Vec<Receipt>)> {
+        let data: Vec<Bytes> = closed
+            .frames
+            .iter()
+            .map(|frame| inbox_frames([frame]))
+            .collect();
+        if self.config.blobs {
+            match self.in_blobs(&data).and_then(|calls| self.post(&calls)) {
+                Ok(receipts) => return Ok(("blobs", receipts)),
+                // What was refused is on no way to the layer 1; all else may still arrive.
+                Err(Error::Chain(error @ openledger_chain::Error::Refused { .. })) => {
+                    tracing::warn!(%error, "no blobs; data goes into calldata");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let calls: Vec<Call> = data.into_iter().map(|data| self.call(data)).collect();
+        Ok(("calldata", self.post(&calls)?))
+    }
+
+    /// Calls without calldata, with a blob around each piece of `data`.
+    fn in_blobs(&self, data: &[Bytes]) -> Result<Vec<Call>> {
+        let blobs = data.iter().map(|data| {
+            let room = MAX_BLOB_DATA;
+            encode_blob(data)
+                .ok_or_else(|| Error::Conflict(format!("a frame of more than {room} bytes")))
+        });
+        let blobs = blobs.collect::<Result<Vec<_>>>()?;
+        let carried = blobs.chunks(MAX_BLOBS).map(|blobs| {
+            Ok(Call {
+                blobs: Some(Arc::new(sidecar(blobs)?)),
+                ..self.call(Bytes::new()).with_gas(BLOBS_GAS)
+            })
+        });
+        carried.collect()
+    }
+
+    /// Sends calls to the inbox and waits until all are mined.
+    fn post(&self, calls: &[Call]) -> Result<Vec<Receipt>> {
+        let sending = calls.iter().map(|call| {
+            let key = format!("batch/{}", content(call));
+            async move { self.sender.send_once(&key, self.account, call).await }
+        });
+        // Frames of one channel may be mined in one block; they count in any order within it.
+        Ok(self
+            .runtime
+            .block_on(futures::future::try_join_all(sending))?)
+    }
+}
+
+/// A hash of what a call carries.
+fn content(call: &Call) -> B256 {
+    let commitments = call.blobs.iter().flat_map(|blobs| &blobs.commitments);
+    let mut bytes = call.data.to_vec();
+    commitments.for_each(|commitment| bytes.extend_from_slice(commitment.as_slice()));
+    keccak256(bytes)
 }
 
 fn add(

@@ -14,6 +14,7 @@
 
 pub mod availability;
 pub mod batching;
+pub mod blobs;
 pub mod claims;
 pub mod deriving;
 pub mod layer1;

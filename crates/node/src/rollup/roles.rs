@@ -36,6 +36,8 @@ pub struct Layer2Config {
     pub rpc: SocketAddr,
     /// JSON-RPC of the layer 1.
     pub l1: String,
+    /// HTTP API of the layer 1's consensus layer, where blobs are; needed when a batch is in one.
+    pub beacon: Option<String>,
     /// Data availability server.
     pub da: Option<String>,
     /// Makes blocks, too; without it the node follows the layer 1 alone.
@@ -60,7 +62,7 @@ impl Layer2 {
     /// # Errors
     /// When the directory belongs to another network, or an address cannot be used.
     pub async fn start(network: &Network, config: Layer2Config) -> Result<Self> {
-        let l1 = Arc::new(Rpc::new(&config.l1));
+        let l1 = Arc::new(Rpc::new(&config.l1).with_beacon(config.beacon.as_deref()));
         let mut chain = ChainConfig::new(Some(config.dir), network.genesis.clone());
         chain.spec = ChainSpec::jovian_at_genesis(network.genesis.config.chain_id);
         chain.clock = config.clock;
@@ -370,6 +372,7 @@ impl DevRollup {
             dir: dir.join("chain"),
             rpc: ports.l2,
             l1: l1.clone(),
+            beacon: None,
             da: Some(da.url()),
             sequencer: Some(sequencer),
             clock,

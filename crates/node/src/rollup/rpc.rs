@@ -12,10 +12,12 @@ use std::time::Duration;
 use alloy_consensus::ReceiptEnvelope;
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_rpc_types_eth::{Block, Header, Transaction, TransactionReceipt};
-use openledger_derivation::{L1, SourceError};
+use openledger_derivation::{L1, L1Block, SourceError};
 use openledger_primitives::{B256, Bytes};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use super::blobs::Beacon;
 
 /// Longest answer that is read: a block of 60 M gas with full calldata, as JSON, has room.
 const MAX_ANSWER: u64 = 256 << 20;
@@ -67,6 +69,7 @@ pub struct Rpc {
     url: String,
     next: AtomicU64,
     recent: Mutex<VecDeque<Arc<RawBlock>>>,
+    beacon: Option<Beacon>,
 }
 
 impl Rpc {
@@ -82,6 +85,16 @@ impl Rpc {
             url: url.into(),
             next: AtomicU64::new(1),
             recent: Mutex::default(),
+            beacon: None,
+        }
+    }
+
+    /// The same with the consensus layer's API at `beacon`, for blobs.
+    #[must_use]
+    pub fn with_beacon(self, beacon: Option<&str>) -> Self {
+        Self {
+            beacon: beacon.map(Beacon::new),
+            ..self
         }
     }
 
@@ -247,6 +260,14 @@ impl L1 for Rpc {
     fn receipts(&self, block: B256) -> Result<Vec<Bytes>, SourceError> {
         let receipts = self.block_receipts(block).map_err(unavailable)?;
         receipts.ok_or(SourceError::NotFound)
+    }
+
+    fn blobs(&self, block: &L1Block, hashes: &[B256]) -> Result<Vec<Bytes>, SourceError> {
+        let beacon = self.beacon.as_ref().ok_or_else(|| {
+            let text = "a batch is in blobs, and no consensus layer is given (--l1-beacon URL)";
+            SourceError::Unavailable(text.into())
+        })?;
+        beacon.blobs(block, hashes)
     }
 }
 
