@@ -463,10 +463,7 @@ async fn fight(truth: &Truth, lie: &Lie, stolen: &Withdrawal) {
         .unwrap();
 
     let fallen = truth.over(wrong).await;
-    let defence = proposer.done();
-    proposer.stop().await;
     assert_eq!(fallen.status, GameStatus::ChallengerWins);
-    assert!(defence.moves > 0, "the liar defended itself: {defence:?}");
     // The duel ended at the first wrong block, and the liar stood by its own chain all the way.
     assert_eq!(fallen.duels, 1);
     let duel = fallen.duel(node, 0).await.unwrap();
@@ -485,6 +482,10 @@ async fn fight(truth: &Truth, lie: &Lie, stolen: &Withdrawal) {
         (truth.balance(fallen.address).await == 0).then_some(())
     })
     .await;
+    let defence = proposer.done();
+    proposer.stop().await;
+    assert!(defence.moves > 0, "the liar defended itself: {defence:?}");
+    assert_eq!(defence.proposed, 1, "a claim that fell is not made again");
     let head = node.head().await.unwrap().number;
     let logs = node.logs(&[fallen.address], 0, head).await.unwrap();
     let paid: Vec<_> = logs

@@ -213,6 +213,14 @@ impl Proposer {
         let Some(root) = me.output(newest)? else {
             return Ok(());
         };
+        let claim = (newest, root, parent.map(|game| game.index));
+        if games
+            .iter()
+            .any(|game| (game.number, game.root, game.parent) == claim)
+        {
+            // It was claimed and has fallen; the factory takes no claim twice.
+            return Ok(());
+        }
         let node = &**me.sender.node();
         let index = parent.map_or(ANCHOR, |game| U256::from(game.index));
         let call = me.layer1.propose(node, root, newest, index);
