@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use openledger_derivation::{BlockId, Parameters, RollupConfig};
+
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     // In memory where the system has such a folder: a target writes its file at every run.
     let shared = Path::new("/dev/shm");
@@ -36,4 +38,30 @@ pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
 #[must_use]
 pub fn folder() -> &'static Path {
     FOLDER.path()
+}
+
+/// The configuration of a rollup, for what reads batches.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn rollup_config() -> RollupConfig {
+    let config = RollupConfig::new(&Parameters {
+        l1_chain_id: 900,
+        l2_chain_id: 901,
+        l1_genesis: BlockId::default(),
+        l2_genesis: BlockId::default(),
+        l2_time: 1_700_000_000,
+        system_config: Default::default(),
+        block_time: 2,
+        seq_window_size: 100,
+        batch_inbox: Default::default(),
+        deposit_contract: Default::default(),
+        system_config_contract: Default::default(),
+        alt_da: true,
+    });
+    match config {
+        Ok(config) => config,
+        Err(error) => panic!("{error}"),
+    }
 }

@@ -108,6 +108,13 @@ pub(crate) fn npm_packages(dir: &Path) -> Result<()> {
     write_text(&stamp, &lock)
 }
 
+/// anvil out of its npm package: a peer of our chain, and a layer 1 that is not ours.
+pub(crate) fn anvil(repo: &Repo) -> Result<PathBuf> {
+    let dir = repo.path("bench/rollup");
+    npm_packages(&dir)?;
+    Ok(dir.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"))
+}
+
 /// A Python virtual environment `name` in the cache with the pinned `requirements`; returns its
 /// interpreter. Does nothing when the requirements have not changed since the last install.
 pub(crate) fn python_venv(name: &str, requirements: &Path) -> Result<PathBuf> {

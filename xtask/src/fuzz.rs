@@ -27,7 +27,7 @@ struct Target {
     longest: u32,
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 13] = [
     target("gguf", "fixtures/model/gguf", 100_000),
     target("safetensors", "fuzz/seeds/safetensors", 4_096),
     target("tokenizer", "fuzz/seeds/tokenizer", 8_192),
@@ -36,6 +36,9 @@ const TARGETS: [Target; 10] = [
     target("transaction", "fuzz/seeds/transaction", 4_096),
     target("block", "fuzz/seeds/block", 8_192),
     target("witness", "fuzz/seeds/witness", 65_536),
+    target("batch", "fuzz/seeds/batch", 8_192),
+    target("frames", "fuzz/seeds/frames", 8_192),
+    target("rpc", "fuzz/seeds/rpc", 4_096),
     target("commitment", "fuzz/seeds/commitment", 4_096),
     target("certificate", "fuzz/seeds/certificate", 4_096),
 ];

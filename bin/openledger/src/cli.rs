@@ -376,8 +376,9 @@ pub(crate) struct ExportBlocksArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum L1Command {
-    /// Deploy a network's contracts and write rollup.json, genesis.json and l1.json, as op-node and
-    /// op-reth read them. A run that was interrupted is completed by running it again.
+    /// Deploy a network's contracts and write rollup.json and genesis.json, as op-node and op-reth
+    /// read them, with l1.json and da.json, which hold what is ours. A run that was interrupted is
+    /// completed by running it again.
     Deploy(DeployArgs),
 }
 
@@ -409,6 +410,10 @@ pub(crate) struct DeployArgs {
     /// Seconds between blocks of the layer 2.
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     pub(crate) block_time: u64,
+    /// Committee whose certificates of data availability count, as `openledger da` prints it.
+    /// Default: none, for an eigenda-proxy or a server without certificates.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) committee: Option<String>,
     /// Where the files are written.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -423,10 +428,25 @@ pub(crate) struct NetworkArgs {
     /// JSON-RPC of the layer 1.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8544")]
     pub(crate) l1: String,
-    /// Directory with rollup.json, genesis.json and l1.json. Default: the dev network, whose files
-    /// follow from its layer 1.
+    /// Directory with rollup.json, genesis.json, l1.json and da.json. Default: the dev network,
+    /// whose files follow from its layer 1.
     #[arg(long, value_name = "DIR")]
     pub(crate) network: Option<PathBuf>,
+}
+
+/// Flags of the Engine API, on either side of it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Serve the Engine API here, so that an op-node can drive this chain.
+    #[arg(long, value_name = "IP:PORT", requires = "jwt_secret")]
+    pub(crate) engine: Option<std::net::SocketAddr>,
+    /// Engine API of another execution client, such as op-reth, that makes and checks every block,
+    /// too.
+    #[arg(long, value_name = "URL", requires = "jwt_secret")]
+    pub(crate) execution_client: Option<String>,
+    /// File with the secret of the Engine API: 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jwt_secret: Option<PathBuf>,
 }
 
 /// Flags of `openledger sequencer`.
@@ -434,6 +454,9 @@ pub(crate) struct NetworkArgs {
 pub(crate) struct SequencerArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// HTTP API of the layer 1's consensus layer, where blobs are. Needed once a batch is in one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1_beacon: Option<String>,
     /// Data availability server, ours or an eigenda-proxy.
     #[arg(long, value_name = "URL")]
     pub(crate) da: Option<String>,
@@ -446,6 +469,11 @@ pub(crate) struct SequencerArgs {
     /// Milliseconds between sub-blocks; 0 for none.
     #[arg(long, value_name = "MS", default_value_t = 200)]
     pub(crate) sub_block: u64,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger verifier`.
@@ -453,6 +481,9 @@ pub(crate) struct SequencerArgs {
 pub(crate) struct VerifierArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// HTTP API of the layer 1's consensus layer, where blobs are. Needed once a batch is in one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1_beacon: Option<String>,
     /// Data availability server, ours or an eigenda-proxy.
     #[arg(long, value_name = "URL")]
     pub(crate) da: Option<String>,
@@ -468,6 +499,11 @@ pub(crate) struct VerifierArgs {
     /// Print the head as JSON, with --once.
     #[arg(long, requires = "once")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger batcher`.
@@ -475,7 +511,8 @@ pub(crate) struct VerifierArgs {
 pub(crate) struct BatcherArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// Data availability server; without it data goes to the layer 1 itself.
+    /// Data availability server; without it data goes to the layer 1 itself, as calldata or with
+    /// --blobs in blobs.
     #[arg(long, value_name = "URL")]
     pub(crate) da: Option<String>,
     /// JSON-RPC of the sequencer.
@@ -487,6 +524,16 @@ pub(crate) struct BatcherArgs {
     /// The longest that a block waits for its batch, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) max_channel_duration: u64,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
+    /// Send what data availability does not take in blobs, and in calldata only if those are refused.
+    #[arg(long)]
+    pub(crate) blobs: bool,
+    /// The most to pay for a unit of gas on the layer 1. Transactions that are not mined are
+    /// replaced by ones that pay more, up to this.
+    #[arg(long, value_name = "GWEI", default_value_t = 500)]
+    pub(crate) max_fee: u64,
 }
 
 /// Flags of `openledger proposer`.
@@ -503,6 +550,9 @@ pub(crate) struct ProposerArgs {
     /// Blocks between two claims.
     #[arg(long, value_name = "BLOCKS", default_value_t = 1_800)]
     pub(crate) interval: u64,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger challenger`.
@@ -519,6 +569,9 @@ pub(crate) struct ChallengerArgs {
     /// Decide about single blocks, too: the key is the guardian's.
     #[arg(long)]
     pub(crate) guardian: bool,
+    /// Address of `/health` and `/metrics` (Prometheus); default: none.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
 }
 
 /// Flags of `openledger da`.
@@ -530,6 +583,10 @@ pub(crate) struct DaArgs {
     /// Where to listen.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:3100")]
     pub(crate) listen: std::net::SocketAddr,
+    /// JSON-RPC of the layer 1. With it payloads get certificates, signed as of its newest block by
+    /// operators whose keys are in the directory; without it, digests.
+    #[arg(long, value_name = "URL")]
+    pub(crate) l1: Option<String>,
     /// Days that a payload is kept.
     #[arg(long, value_name = "DAYS", default_value_t = 14)]
     pub(crate) retention: u64,

@@ -1,7 +1,9 @@
 //! The roles of the rollup as commands.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -9,18 +11,22 @@ use openledger_node::devnet;
 use openledger_node::rollup::batching::BatcherConfig;
 use openledger_node::rollup::network::{Choices, Network, layer1_sender};
 use openledger_node::rollup::roles::{
-    Layer2, Layer2Config, Signer, start_batcher, start_challenger, start_da, start_proposer,
+    BlockNumber, Certificates, EngineApi, JwtSecret, Layer2, Layer2Config, Signer, start_batcher,
+    start_challenger, start_da, start_proposer,
 };
 use openledger_node::rollup::rpc::Rpc;
-use openledger_node::rollup::{Address, Clock, Layer1Settings, SequencerConfig, Wei};
+use openledger_node::rollup::watch::{Watch, Watched};
+use openledger_node::rollup::{Address, Clock, Layer1Settings, Replacement, SequencerConfig, Wei};
 use serde_json::json;
 
 use crate::cli::{
-    BatcherArgs, ChallengerArgs, DaArgs, DeployArgs, L1Command, NetworkArgs, ProposerArgs,
-    SequencerArgs, VerifierArgs,
+    BatcherArgs, ChallengerArgs, DaArgs, DeployArgs, EngineArgs, L1Command, NetworkArgs,
+    ProposerArgs, SequencerArgs, VerifierArgs,
 };
 use crate::dev::interrupted;
 
+/// Wei.
+const GWEI: u128 = 1_000_000_000;
 /// A year, in seconds.
 const YEAR: u64 = 31_536_000;
 /// Base fee of a new network, wei a gas at the least.
@@ -40,6 +46,21 @@ fn key(file: &Path) -> Result<Signer> {
             "{} holds no private key of 64 hexadecimal digits",
             file.display()
         )
+    })
+}
+
+/// The Engine API as the flags describe it.
+fn engine_api(args: EngineArgs) -> Result<EngineApi> {
+    let secret = args.jwt_secret.map(|file| {
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read the secret in {}", file.display()))?;
+        JwtSecret::from_hex(&text)
+            .with_context(|| format!("{} holds no 64 hexadecimal digits", file.display()))
+    });
+    Ok(EngineApi {
+        serve: args.engine,
+        client: args.execution_client,
+        secret: secret.transpose()?,
     })
 }
 
@@ -90,6 +111,10 @@ async fn deploy(args: DeployArgs) -> Result<()> {
     let deployer = key.address();
     let owner = address("--owner", &args.owner)?;
     let batcher = address("--batcher", &args.batcher)?;
+    let committee = args.committee.as_deref().map(|text| {
+        text.parse()
+            .with_context(|| format!("--committee {text} is no digest of 64 hexadecimal digits"))
+    });
     let allocations = args.allocate.iter().map(|text| allocation(text));
     let now = Clock::system().now().as_secs();
     let choices = Choices {
@@ -122,8 +147,9 @@ async fn deploy(args: DeployArgs) -> Result<()> {
         allocations: allocations.collect::<Result<_>>()?,
         governor: owner,
         treasury: owner,
+        committee: committee.transpose()?,
     };
-    let sender = layer1_sender(&args.l1, key).await?;
+    let sender = layer1_sender(&args.l1, key, Replacement::default()).await?;
     let network = choices
         .deploy(&sender, &args.l1, deployer, 0)
         .await
@@ -137,7 +163,7 @@ async fn deploy(args: DeployArgs) -> Result<()> {
         println!("{name:26} {at}");
     }
     println!(
-        "l1.json, rollup.json and genesis.json are in {}",
+        "l1.json, rollup.json, genesis.json and da.json are in {}",
         args.out.display()
     );
     Ok(())
@@ -155,9 +181,11 @@ pub(crate) fn sequencer(args: SequencerArgs) -> Result<()> {
             dir: args.data_dir,
             rpc: args.rpc,
             l1: args.network.l1,
+            beacon: args.l1_beacon,
             da: args.da,
             sequencer: Some(sequencer),
             clock: Clock::system(),
+            engine: engine_api(args.engine)?,
         };
         let node = Layer2::start(&network, config).await?;
         eprintln!(
@@ -165,7 +193,9 @@ pub(crate) fn sequencer(args: SequencerArgs) -> Result<()> {
             network.genesis.config.chain_id,
             node.url()
         );
+        let watch = watch(args.metrics, &node).await?;
         interrupted().await;
+        drop(watch);
         node.stop().await;
         Ok(())
     })
@@ -180,11 +210,14 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
             dir: args.data_dir,
             rpc: args.rpc,
             l1: l1.clone(),
+            beacon: args.l1_beacon,
             da: args.da,
             sequencer: None,
             clock: Clock::system(),
+            engine: engine_api(args.engine)?,
         };
         let node = Layer2::start(&network, config).await?;
+        let watch = watch(args.metrics, &node).await?;
         if !args.once {
             eprintln!(
                 "verifier of chain {} at {}",
@@ -192,6 +225,7 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
                 node.url()
             );
             interrupted().await;
+            drop(watch);
             node.stop().await;
             return Ok(());
         }
@@ -270,12 +304,19 @@ pub(crate) fn batcher(args: BatcherArgs) -> Result<()> {
         let network = network(&args.network).await?;
         let config = BatcherConfig {
             max_channel_duration: Duration::from_secs(args.max_channel_duration),
+            blobs: args.blobs,
+            replacement: Replacement {
+                max_fee: u128::from(args.max_fee) * GWEI,
+                ..Replacement::default()
+            },
             ..BatcherConfig::default()
         };
         let key = key(&args.key_file)?;
         let l1 = &args.network.l1;
         let worker = start_batcher(&network, l1, &args.l2, args.da, key, config).await?;
+        let watch = watch(args.metrics, &worker).await?;
         interrupted().await;
+        drop(watch);
         report(&worker.stop().await)
     })
 }
@@ -287,7 +328,9 @@ pub(crate) fn proposer(args: ProposerArgs) -> Result<()> {
         let key = key(&args.key_file)?;
         let (at, l1) = (network.layer1, &args.network.l1);
         let worker = start_proposer(at, l1, &args.l2, key, args.interval, false).await?;
+        let watch = watch(args.metrics, &worker).await?;
         interrupted().await;
+        drop(watch);
         report(&worker.stop().await)
     })
 }
@@ -299,9 +342,21 @@ pub(crate) fn challenger(args: ChallengerArgs) -> Result<()> {
         let key = key(&args.key_file)?;
         let (at, l1) = (network.layer1, &args.network.l1);
         let worker = start_challenger(at, l1, &args.l2, key, args.guardian).await?;
+        let watch = watch(args.metrics, &worker).await?;
         interrupted().await;
+        drop(watch);
         report(&worker.stop().await)
     })
+}
+
+/// Serves health and metrics of a role, if there is an address for that.
+async fn watch(address: Option<SocketAddr>, role: &impl Watched) -> Result<Option<Watch>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let watch = Watch::start(address, role).await?;
+    eprintln!("health and metrics at {}", watch.url());
+    Ok(Some(watch))
 }
 
 /// What a role did, as one JSON object.
@@ -310,13 +365,29 @@ fn report(done: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
+/// Asks the layer 1 for its newest block, as often as it is called.
+fn newest_block(l1: String) -> BlockNumber {
+    let l1 = Rpc::new(l1);
+    Arc::new(move || match l1.header("latest") {
+        Ok(header) => header.map(|header| header.number),
+        Err(error) => {
+            tracing::warn!(%error, "no certificates without a block to refer to");
+            None
+        }
+    })
+}
+
 /// `openledger da`.
 pub(crate) fn da(args: DaArgs) -> Result<()> {
     on_runtime(async {
         let days = Duration::from_secs(args.retention.saturating_mul(86_400));
         let clock = Clock::system();
-        let server = start_da(args.listen, &args.data_dir, clock, Some(days)).await?;
+        let certificates = args.l1.map(|l1| Certificates::new(newest_block(l1)));
+        let server = start_da(args.listen, &args.data_dir, clock, Some(days), certificates).await?;
         eprintln!("data availability at {}", server.url());
+        if let Some(committee) = server.committee() {
+            eprintln!("certificates of committee {}", committee.digest());
+        }
         interrupted().await;
         server.shutdown().await;
         Ok(())

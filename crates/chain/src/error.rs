@@ -5,8 +5,8 @@ use alloy_sol_types::{Panic, Revert, SolError, SolInterface, decode_revert_reaso
 use openledger_primitives::Wei;
 
 use crate::bindings::{
-    AccessManager, CommonsVault, ContributionAnchor, DatanetRegistry, InferenceSettlement,
-    ModelRegistry, ProtocolParameters,
+    AccessManager, CommonsVault, ContributionAnchor, DatanetRegistry, DisputeGameFactory,
+    InferenceSettlement, ModelRegistry, OpenBridge, OptimismPortal, OutputGame, ProtocolParameters,
 };
 
 /// An error of the chain client.
@@ -155,6 +155,10 @@ pub fn revert_reason(data: &Bytes) -> String {
         ProtocolParameters::ProtocolParametersErrors,
         CommonsVault::CommonsVaultErrors,
         AccessManager::AccessManagerErrors,
+        OptimismPortal::OptimismPortalErrors,
+        OutputGame::OutputGameErrors,
+        DisputeGameFactory::DisputeGameFactoryErrors,
+        OpenBridge::OpenBridgeErrors,
     );
     if data.is_empty() {
         return "reverted without a reason".to_owned();

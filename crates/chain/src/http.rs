@@ -1,5 +1,7 @@
 //! A node behind an HTTP JSON-RPC URL.
 
+use alloy_consensus::TxEnvelope;
+use alloy_eips::eip2718::{Decodable2718, EIP4844_TX_TYPE_ID};
 use alloy_network::{AnyNetwork, Network, ReceiptResponse, TransactionBuilder};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_provider::{
@@ -209,9 +211,17 @@ impl Node for HttpNode {
         .boxed()
     }
 
+    fn blob_fee(&self) -> BoxFuture<'_, Result<u128, Error>> {
+        async {
+            let fee = self.provider.get_blob_base_fee().await;
+            fee.map_err(failure("eth_blobBaseFee"))
+        }
+        .boxed()
+    }
+
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, Error>> {
         async move {
-            let hash = alloy_primitives::keccak256(&raw);
+            let hash = hash_of(&raw);
             match self.provider.send_raw_transaction(&raw).await {
                 Ok(_) => Ok(hash),
                 Err(e)
@@ -264,5 +274,16 @@ impl Node for HttpNode {
                 .map_err(failure("eth_getLogs"))
         }
         .boxed()
+    }
+}
+
+/// The hash of a transaction; blobs are not in it.
+fn hash_of(raw: &Bytes) -> B256 {
+    let whole = || alloy_primitives::keccak256(raw);
+    match raw.first() {
+        Some(&EIP4844_TX_TYPE_ID) => {
+            TxEnvelope::decode_2718_exact(raw).map_or_else(|_| whole(), |tx| *tx.tx_hash())
+        }
+        _ => whole(),
     }
 }

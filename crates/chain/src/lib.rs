@@ -44,9 +44,11 @@ mod node;
 mod outbox;
 pub mod predeploys;
 mod reader;
+mod replace;
 mod sender;
 mod sentence;
 pub mod signing;
+mod version;
 
 pub use calls::{ClaimLine, Evidence, FeeSplit, VersionRef};
 pub use deploy::{Genesis, deploy};
@@ -58,4 +60,5 @@ pub use http::HttpNode;
 pub use node::{Call, Fees, Head, Node, Receipt};
 pub use outbox::{FileOutbox, MemoryOutbox, Outbox};
 pub use reader::{BatchInfo, PayerInfo, PostingInfo, Reader, Totals};
+pub use replace::Replacement;
 pub use sender::{Sender, SenderConfig};

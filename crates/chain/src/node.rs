@@ -1,5 +1,8 @@
 //! What this crate needs of an Ethereum node, and nothing more.
 
+use std::sync::Arc;
+
+use alloy_eips::eip7594::BlobTransactionSidecarEip7594;
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_rpc_types_eth::Log;
 use futures::future::BoxFuture;
@@ -19,6 +22,9 @@ pub struct Call {
     /// Gas limit; `None` asks the node. Give it when the call depends on transactions that are not
     /// mined yet, because the node would estimate without them.
     pub gas: Option<u64>,
+    /// Blobs that go with it (EIP-4844), with their commitments and proofs. Such a call needs a
+    /// receiver and its own gas limit.
+    pub blobs: Option<Arc<BlobTransactionSidecarEip7594>>,
 }
 
 impl Call {
@@ -116,7 +122,18 @@ pub trait Node: Send + Sync {
     /// Fees with which a transaction is mined soon.
     fn fees(&self) -> BoxFuture<'_, Result<Fees, Error>>;
 
-    /// Puts a signed transaction (EIP-2718 bytes) into the mempool; gives its hash. Submitting it
+    /// What a unit of blob gas costs now, wei.
+    ///
+    /// By default an [`Error::Refused`]: a chain without blobs.
+    fn blob_fee(&self) -> BoxFuture<'_, Result<u128, Error>> {
+        Box::pin(std::future::ready(Err(Error::Refused {
+            method: "eth_blobBaseFee",
+            message: "this chain has no blobs".to_owned(),
+        })))
+    }
+
+    /// Puts a signed transaction (EIP-2718 bytes, with its blobs as EIP-4844 has it) into the
+    /// mempool; gives its hash. Submitting it
     /// again is not an error.
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, Error>>;
 

@@ -5,18 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_consensus::Transaction;
 use alloy_consensus::transaction::SignerRecoverable;
-use alloy_consensus::{SignableTransaction, Transaction, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::{Decodable2718, Encodable2718};
-use alloy_primitives::{Address, B256, Bytes, TxKind, keccak256};
-use alloy_signer::SignerSync;
+use alloy_primitives::Address;
 use alloy_signer_local::PrivateKeySigner;
 use futures::future;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::node::{Call, Node, Receipt};
-use crate::{Error, Outbox};
+use crate::node::{Call, Fees, Node, Receipt};
+use crate::replace::Offer;
+use crate::version::{Version, envelope, unsigned};
+use crate::{Error, Outbox, Replacement};
 
 /// How patient a [`Sender`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct SenderConfig {
     pub timeout: Duration,
     /// Added to the node's gas estimates, percent: state may change before the transaction runs.
     pub gas_margin_percent: u64,
+    /// When and how far fees are raised; `None` leaves them as they were first.
+    pub replacement: Option<Replacement>,
 }
 
 impl Default for SenderConfig {
@@ -38,7 +40,20 @@ impl Default for SenderConfig {
             resubmit: Duration::from_secs(5),
             timeout: Duration::from_secs(120),
             gas_margin_percent: 25,
+            replacement: None,
         }
+    }
+}
+
+/// A transaction on its way: versions of one nonce, the newest last, of which one can be mined.
+struct Sent {
+    nonce: u64,
+    versions: Vec<Version>,
+}
+
+impl Sent {
+    fn newest(&self) -> &Version {
+        self.versions.last().expect("made with one version")
     }
 }
 
@@ -121,6 +136,16 @@ impl Sender {
         self.account(account).map(|a| &a.signer)
     }
 
+    /// Asks the node for the next nonce of `account` again, instead of counting on. For a caller
+    /// that has nothing on its way, after the chain took back transactions that were mined.
+    ///
+    /// # Errors
+    /// [`Error::NoSigner`].
+    pub async fn forget_nonce(&self, account: Address) -> Result<(), Error> {
+        *self.account(account)?.next.lock().await = None;
+        Ok(())
+    }
+
     /// Sends a call and waits until it is mined.
     ///
     /// After a crash nothing remembers it: use [`Self::send_once`] where doubling would hurt.
@@ -129,8 +154,8 @@ impl Sender {
     /// [`Error::Reverted`] before sending, [`Error::Failed`] after mining, [`Error::NotMined`], or
     /// the node's.
     pub async fn send(&self, from: Address, call: &Call) -> Result<Receipt, Error> {
-        let (hash, raw) = self.sign_and_submit(from, call, None).await?;
-        self.settle(from, call, hash, raw).await
+        let sent = self.sign_and_submit(from, call, None).await?;
+        self.settle(from, call, None, sent).await
     }
 
     /// Sends a call under `key` at most once, however often this is called and whatever crashes in
@@ -142,11 +167,11 @@ impl Sender {
     /// # Errors
     /// As [`Self::send`], and the outbox's.
     pub async fn send_once(&self, key: &str, from: Address, call: &Call) -> Result<Receipt, Error> {
-        let (hash, raw) = match self.remembered(key).await? {
+        let sent = match self.remembered(key).await? {
             Some(sent) => sent,
             None => self.sign_and_submit(from, call, Some(key)).await?,
         };
-        self.settle(from, call, hash, raw).await
+        self.settle(from, call, Some(key), sent).await
     }
 
     /// Sends calls of one account in order, without waiting for one before the next, then waits for
@@ -161,8 +186,64 @@ impl Sender {
         }
         let waits = sent
             .into_iter()
-            .map(|(call, (hash, raw))| self.settle(from, call, hash, raw));
+            .map(|(call, sent)| self.settle(from, call, None, sent));
         future::try_join_all(waits).await
+    }
+
+    /// Gets `account` out of a nonce at which a transaction waits that nobody remembers: replaces
+    /// it by an empty transfer to the account itself, and waits until one of the two is mined. Does
+    /// nothing where none waits.
+    ///
+    /// # Errors
+    /// [`Error::NotMined`], [`Error::Refused`] where the limit on fees is too low for a replacement,
+    /// or the node's.
+    pub async fn free_nonce(&self, account: Address) -> Result<(), Error> {
+        let signer = &self.account(account)?.signer;
+        let rule = self.config.replacement.unwrap_or_default();
+        let nonce = self.node.nonce(account, false).await?;
+        if self.node.nonce(account, true).await? <= nonce {
+            return Ok(());
+        }
+        let nothing = Call {
+            to: Some(account),
+            ..Call::default()
+        };
+        let mut offer = self.offer(&nothing).await?;
+        let version = loop {
+            let tx = unsigned(&nothing, self.chain_id, nonce, 21_000, offer)?;
+            let version = Version::sign(tx, signer)?;
+            match self.node.submit(version.raw.clone()).await {
+                Ok(_) => break version,
+                Err(Error::Refused { message, .. }) if message.contains("nonce too low") => {
+                    return Ok(());
+                }
+                // What waits is not known, so neither is what it pays.
+                Err(Error::Refused { method, message }) if message.contains("underpriced") => {
+                    let doubled = Offer {
+                        fees: Fees {
+                            max_fee: offer.fees.max_fee.saturating_mul(2),
+                            max_priority_fee: offer.fees.max_priority_fee.saturating_mul(2),
+                        },
+                        blob_fee: None,
+                    };
+                    let raised = rule.raised(offer, doubled);
+                    offer = raised.ok_or(Error::Refused { method, message })?;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        tracing::warn!(%account, nonce, hash = %version.hash, "an unknown transaction waits; replacing it");
+        let begun = Instant::now();
+        while self.node.nonce(account, false).await? <= nonce {
+            if begun.elapsed() >= self.config.timeout {
+                return Err(Error::NotMined {
+                    hash: version.hash,
+                    seconds: self.config.timeout.as_secs(),
+                });
+            }
+            sleep(self.config.poll).await;
+        }
+        Ok(())
     }
 
     fn account(&self, address: Address) -> Result<&Account, Error> {
@@ -171,17 +252,23 @@ impl Sender {
 
     /// The transaction that the outbox holds under `key`, back in the mempool or mined. One that
     /// can never be mined is forgotten.
-    async fn remembered(&self, key: &str) -> Result<Option<(B256, Bytes)>, Error> {
-        let Some(raw) = self.outbox.get(key)? else {
+    async fn remembered(&self, key: &str) -> Result<Option<Sent>, Error> {
+        let mut versions = Vec::new();
+        while let Some(raw) = self.outbox.get(&version_key(key, versions.len()))? {
+            versions.push(Version::read(key, raw)?);
+        }
+        let Some(first) = versions.first() else {
             return Ok(None);
         };
-        match self.resubmit(key, &raw).await? {
-            Some(hash) => Ok(Some((hash, raw))),
-            None => {
-                self.outbox.remove(key)?;
-                Ok(None)
-            }
+        let nonce = first.tx.nonce();
+        let sent = Sent { nonce, versions };
+        if self.revive(key, &sent).await? {
+            return Ok(Some(sent));
         }
+        for index in (0..sent.versions.len()).rev() {
+            self.outbox.remove(&version_key(key, index))?;
+        }
+        Ok(None)
     }
 
     async fn sign_and_submit(
@@ -189,7 +276,7 @@ impl Sender {
         from: Address,
         call: &Call,
         key: Option<&str>,
-    ) -> Result<(B256, Bytes), Error> {
+    ) -> Result<Sent, Error> {
         let account = self.account(from)?;
         let gas_limit = match call.gas {
             Some(gas) => gas,
@@ -199,7 +286,7 @@ impl Sender {
                 gas.saturating_add(margin)
             }
         };
-        let fees = self.node.fees().await?;
+        let offer = self.offer(call).await?;
 
         let mut next = account.next.lock().await;
         if let Some(key) = key
@@ -216,26 +303,19 @@ impl Sender {
             } else {
                 next.map_or(pending, |n| n.max(pending))
             };
-            let tx = TxEip1559 {
-                chain_id: self.chain_id,
-                nonce,
-                gas_limit,
-                max_fee_per_gas: fees.max_fee,
-                max_priority_fee_per_gas: fees.max_priority_fee,
-                to: call.to.map_or(TxKind::Create, TxKind::Call),
-                value: call.value.into(),
-                input: call.data.clone(),
-                ..TxEip1559::default()
-            };
-            let raw = sign(tx, &account.signer)?;
+            let tx = unsigned(call, self.chain_id, nonce, gas_limit, offer)?;
+            let version = Version::sign(tx, &account.signer)?;
             if let Some(key) = key {
-                self.outbox.put(key, &raw)?;
+                self.outbox.put(key, &version.raw)?;
             }
-            match self.node.submit(raw.clone()).await {
-                Ok(hash) => {
+            match self.node.submit(version.raw.clone()).await {
+                Ok(_) => {
                     *next = Some(nonce.saturating_add(1));
-                    tracing::debug!(%hash, %from, nonce, "transaction submitted");
-                    return Ok((hash, raw));
+                    tracing::debug!(hash = %version.hash, %from, nonce, "transaction submitted");
+                    return Ok(Sent {
+                        nonce,
+                        versions: vec![version],
+                    });
                 }
                 // The node's count moved on: another program uses the account.
                 Err(Error::Refused { message, .. })
@@ -255,60 +335,127 @@ impl Sender {
         }
     }
 
-    /// Puts a transaction of the outbox back into the mempool unless it is mined, and gives its
-    /// hash; `None` if it can never be mined, because another transaction took its nonce.
-    async fn resubmit(&self, key: &str, raw: &Bytes) -> Result<Option<B256>, Error> {
+    /// What the node wants for this call now, within the limit.
+    async fn offer(&self, call: &Call) -> Result<Offer, Error> {
+        let blob_fee = match call.blobs {
+            // It rises by at most an eighth a block.
+            Some(_) => Some(self.node.blob_fee().await?.saturating_mul(2)),
+            None => None,
+        };
+        let offer = Offer {
+            fees: self.node.fees().await?,
+            blob_fee,
+        };
+        let rule = self.config.replacement;
+        Ok(rule.map_or(offer, |rule| rule.capped(offer)))
+    }
+
+    /// Puts a transaction of the outbox back into the mempool unless it is mined; whether it is
+    /// mined or can be. It cannot if another transaction took its nonce.
+    async fn revive(&self, key: &str, sent: &Sent) -> Result<bool, Error> {
+        let newest = sent.newest();
         let bad = |reason: String| Error::BadOutboxEntry {
             key: key.to_owned(),
             reason,
         };
-        let tx = TxEnvelope::decode_2718(&mut raw.as_ref()).map_err(|e| bad(e.to_string()))?;
-        let account = tx.recover_signer().map_err(|e| bad(e.to_string()))?;
-        let hash = keccak256(raw);
-        if self.node.receipt(hash).await?.is_some() {
-            return Ok(Some(hash));
+        let signed = envelope(key, &newest.raw)?;
+        let account = signed.recover_signer().map_err(|e| bad(e.to_string()))?;
+        if self.mined(sent).await?.is_some() {
+            return Ok(true);
         }
-        if tx.nonce() >= self.node.nonce(account, false).await? {
-            return self.node.submit(raw.clone()).await.map(Some);
+        if sent.nonce >= self.node.nonce(account, false).await? {
+            self.node.submit(newest.raw.clone()).await?;
+            return Ok(true);
         }
         // Mined between the two questions, or lost. Nodes behind one URL may differ by a block, and
         // a wrong answer here would send twice: wait before giving the transaction up.
         let begun = Instant::now();
         while begun.elapsed() < self.config.resubmit {
             sleep(self.config.poll).await;
-            if self.node.receipt(hash).await?.is_some() {
-                return Ok(Some(hash));
+            if self.mined(sent).await?.is_some() {
+                return Ok(true);
             }
         }
-        tracing::warn!(%hash, %account, nonce = tx.nonce(), key, "nonce taken by another transaction, signing anew");
+        tracing::warn!(hash = %newest.hash, %account, nonce = sent.nonce, key, "nonce taken by another transaction, signing anew");
+        Ok(false)
+    }
+
+    /// The receipt of whichever version is mined.
+    async fn mined(&self, sent: &Sent) -> Result<Option<Receipt>, Error> {
+        for version in sent.versions.iter().rev() {
+            if let Some(receipt) = self.node.receipt(version.hash).await? {
+                return Ok(Some(receipt));
+            }
+        }
         Ok(None)
+    }
+
+    /// Adds a version that pays more, if this is the transaction that those after it wait for, and
+    /// if it may.
+    async fn replace(
+        &self,
+        from: Address,
+        call: &Call,
+        key: Option<&str>,
+        sent: &mut Sent,
+        rule: Replacement,
+    ) -> Result<(), Error> {
+        if self.node.nonce(from, false).await? != sent.nonce {
+            return Ok(());
+        }
+        let old = sent.newest().offer();
+        let Some(offer) = rule.raised(old, self.offer(call).await?) else {
+            tracing::warn!(hash = %sent.newest().hash, ?old, "not mined, and paying more is not allowed");
+            return Ok(());
+        };
+        let tx = sent.newest().offering(offer)?;
+        let version = Version::sign(tx, &self.account(from)?.signer)?;
+        let (hash, raw) = (version.hash, version.raw.clone());
+        if let Some(key) = key {
+            self.outbox
+                .put(&version_key(key, sent.versions.len()), &raw)?;
+        }
+        // Known from here on, because the bytes may arrive whatever the answer is.
+        sent.versions.push(version);
+        tracing::info!(%hash, nonce = sent.nonce, ?offer, "not mined; paying more");
+        self.node.submit(raw).await.map(|_| ())
     }
 
     async fn settle(
         &self,
         from: Address,
         call: &Call,
-        hash: B256,
-        raw: Bytes,
+        key: Option<&str>,
+        mut sent: Sent,
     ) -> Result<Receipt, Error> {
         let begun = Instant::now();
         let mut submitted = begun;
+        let mut raised = begun;
         let receipt = loop {
-            if let Some(receipt) = self.node.receipt(hash).await? {
+            if let Some(receipt) = self.mined(&sent).await? {
                 break receipt;
             }
             if begun.elapsed() >= self.config.timeout {
                 // If the node lost it for good, later transactions must not wait behind its nonce.
                 *self.account(from)?.next.lock().await = None;
                 return Err(Error::NotMined {
-                    hash,
+                    hash: sent.newest().hash,
                     seconds: self.config.timeout.as_secs(),
                 });
             }
+            if let Some(rule) = self.config.replacement
+                && raised.elapsed() >= rule.after
+            {
+                raised = Instant::now();
+                if let Err(error) = self.replace(from, call, key, &mut sent, rule).await {
+                    tracing::debug!(%error, nonce = sent.nonce, "replacing");
+                }
+            }
             if submitted.elapsed() >= self.config.resubmit {
                 submitted = Instant::now();
-                if let Err(error) = self.node.submit(raw.clone()).await {
-                    tracing::debug!(%hash, %error, "resubmitting");
+                let newest = sent.newest();
+                if let Err(error) = self.node.submit(newest.raw.clone()).await {
+                    tracing::debug!(hash = %newest.hash, %error, "resubmitting");
                 }
             }
             sleep(self.config.poll).await;
@@ -324,16 +471,17 @@ impl Sender {
                 receipt.block, receipt.gas_used
             ),
         };
-        Err(Error::Failed { hash, reason })
+        Err(Error::Failed {
+            hash: receipt.tx,
+            reason,
+        })
     }
 }
 
-/// The signed transaction in its network encoding (EIP-2718).
-fn sign(tx: TxEip1559, signer: &PrivateKeySigner) -> Result<Bytes, Error> {
-    let signature = signer
-        .sign_hash_sync(&tx.signature_hash())
-        .map_err(|e| Error::Signing(e.to_string()))?;
-    Ok(TxEnvelope::from(tx.into_signed(signature))
-        .encoded_2718()
-        .into())
+/// Where the outbox keeps a version of a transaction; the first under the caller's key itself.
+fn version_key(key: &str, index: usize) -> String {
+    match index {
+        0 => key.to_owned(),
+        index => format!("{key}#{index}"),
+    }
 }

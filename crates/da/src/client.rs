@@ -263,10 +263,11 @@ impl HttpClient {
         let wrong = |why| unavailable(format!("the server's commitment does not hold: {why}"));
         let judge = self.judge(&commitment);
         let certificate = judge.open(None).map_err(|why| wrong(why.to_string()))?;
-        judge
-            .compare(certificate.as_ref(), payload)
-            .map_err(wrong)?;
-        Ok(commitment)
+        match judge.compare(certificate.as_ref(), payload) {
+            Ok(()) => Ok(commitment),
+            Err(Mismatch::Certificate(error)) => Err(wrong(error.to_string())),
+            Err(Mismatch::Payload(why)) => Err(wrong(why)),
+        }
     }
 
     fn post(&self, path: &str, payload: &[u8]) -> Result<Vec<u8>, DaError> {
@@ -353,10 +354,25 @@ impl DaClient for HttpClient {
             ),
             error => error,
         })?;
-        let compared = judge.compare(certificate.as_ref(), &payload);
-        compared.map_err(|why| unavailable(format!("the server has another payload: {why}")))?;
-        Ok(payload.into())
+        match judge.compare(certificate.as_ref(), &payload) {
+            Ok(()) => Ok(payload.into()),
+            Err(Mismatch::Certificate(error)) => Err(DaError::Invalid {
+                reason: error.reason(),
+                message: error.to_string(),
+            }),
+            Err(Mismatch::Payload(why)) => Err(unavailable(format!(
+                "the server has another payload: {why}"
+            ))),
+        }
     }
+}
+
+/// Why commitment and payload do not belong together.
+enum Mismatch {
+    /// The server gave something else; another answer may be right.
+    Payload(String),
+    /// The commitment is wrong about its own payload, and stays so.
+    Certificate(CertificateError),
 }
 
 /// Who says whether a commitment is sound, and what its payload is.
@@ -379,19 +395,24 @@ impl Judge<'_> {
     }
 
     /// Compares `payload` with what is known of it.
-    fn compare(&self, certificate: Option<&Certificate>, payload: &[u8]) -> Result<(), String> {
+    fn compare(&self, certificate: Option<&Certificate>, payload: &[u8]) -> Result<(), Mismatch> {
         match (self, certificate) {
             (Self::Digest(digest), _) => {
                 let found = keccak256(payload);
                 if found == **digest {
                     Ok(())
                 } else {
-                    Err(format!("its digest is {found}, not {digest}"))
+                    let why = format!("its digest is {found}, not {digest}");
+                    Err(Mismatch::Payload(why))
                 }
             }
-            (Self::Verifier(verifier, _), Some(certificate)) => verifier
-                .verify_payload(certificate, payload)
-                .map_err(|error| error.to_string()),
+            (Self::Verifier(verifier, _), Some(certificate)) => {
+                let judged = verifier.verify_payload(certificate, payload);
+                judged.map_err(|error| match error {
+                    CertificateError::Contradiction { .. } => Mismatch::Certificate(error),
+                    error => Mismatch::Payload(error.to_string()),
+                })
+            }
             (Self::Verifier(..), None) | (Self::Server, _) => Ok(()),
         }
     }

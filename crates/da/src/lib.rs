@@ -28,7 +28,7 @@
 //! let runtime = tokio::runtime::Runtime::new()?;
 //! let clock = Arc::new(|| 1_700_000_000); // the node's
 //! let mut config = ServerConfig::new("127.0.0.1:0".parse()?, dir.path(), clock);
-//! config.certificates = Some(Certificates::new(Arc::new(|| 7))); // the head of the layer 1
+//! config.certificates = Some(Certificates::new(Arc::new(|| Some(7)))); // the head of the layer 1
 //! let server = runtime.block_on(serve(config))?;
 //!
 //! let mut config = ClientConfig::new(server.url());

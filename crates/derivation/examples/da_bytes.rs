@@ -29,8 +29,7 @@ fn main() {
         .flat_map(|b| &b.transactions[1..])
         .map(|tx| tx.len())
         .sum();
-    let mut results = Vec::new();
-    for quality in qualities {
+    let measure = |quality: u8| {
         let limits = ChannelLimits {
             target_bytes: usize::MAX,
             quality,
@@ -44,21 +43,23 @@ fn main() {
         let closed = channel.close().expect("few frames");
         let seconds = start.elapsed().as_secs_f64();
         let per = |bytes: usize| bytes as f64 / transactions as f64;
-        results.push(serde_json::json!({
+        serde_json::json!({
             "quality": quality,
             "span_bytes_per_tx": per(closed.raw_bytes),
             "compressed_bytes_per_tx": per(closed.compressed_bytes),
             "frames": closed.frames.len(),
             "seconds": seconds,
             "tx_per_second": transactions as f64 / seconds,
-        }));
-    }
+        })
+    };
+    let results: Vec<_> = qualities.into_iter().map(measure).collect();
     let report = serde_json::json!({
         "transactions": transactions,
         "blocks": blocks.len() - 1,
         "transactions_per_block": MIX_BLOCK,
         "raw_bytes_per_tx": raw as f64 / transactions as f64,
         "brotli": results,
+        "default": measure(ChannelLimits::default().quality),
     });
     println!("{report:#}");
 }

@@ -48,6 +48,11 @@ pub(crate) fn build<S: L1>(
     let mut transactions = Vec::with_capacity(1 + deposits.len());
     transactions.push(l1_info::deposit(config, &system, &header, sequence_number));
     transactions.append(&mut deposits);
+    let mut gas_limit = system.gas_limit;
+    if let Some(upgrade) = config.upgrade(timestamp)? {
+        transactions.extend(upgrade.transactions.iter().cloned());
+        gas_limit = gas_limit.saturating_add(upgrade.gas);
+    }
     Ok(Attributes {
         parent: *parent,
         timestamp,
@@ -56,7 +61,7 @@ pub(crate) fn build<S: L1>(
         parent_beacon_block_root: header.parent_beacon_block_root.unwrap_or_default(),
         transactions,
         no_tx_pool: true,
-        gas_limit: system.gas_limit,
+        gas_limit,
         eip_1559_params: system.eip_1559_params,
         min_base_fee: config.is_jovian().then_some(system.min_base_fee),
         l1_origin: origin,
@@ -161,11 +166,12 @@ impl<S: L1> AttributesBuilder<S> {
     }
 
     /// The attributes of the block on `parent` in the epoch of `origin`, which is the parent's or
-    /// the one after. `no_tx_pool` is false unless L2 time is too far ahead of the origin.
+    /// the one after. `no_tx_pool` is false unless L2 time is too far ahead of the origin, or the
+    /// block is the first of a fork.
     ///
     /// # Errors
     ///
-    /// [`Error::BadOrigin`] for another origin, [`Error::UnknownFork`], and what reading the
+    /// [`Error::BadOrigin`] for another origin, [`Error::UnknownFork`], [`Error::UnknownUpgrade`], and what reading the
     /// layer 1 brings.
     pub fn next_attributes(&mut self, parent: &L2Head, origin: BlockId) -> Result<Attributes> {
         let mut attributes = build(&self.config, &mut self.l1, parent, origin)?;
@@ -174,7 +180,8 @@ impl<S: L1> AttributesBuilder<S> {
             .block
             .timestamp
             .saturating_add(self.config.max_sequencer_drift());
-        attributes.no_tx_pool = attributes.timestamp > drift;
+        attributes.no_tx_pool =
+            attributes.timestamp > drift || self.config.is_first_in_karst(attributes.timestamp);
         Ok(attributes)
     }
 }

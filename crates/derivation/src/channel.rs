@@ -83,6 +83,11 @@ impl Assembler {
         }
     }
 
+    /// The L1 block with the first frame of the channel that is not complete.
+    pub(crate) fn opened_at(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.opened_at)
+    }
+
     /// Forgets the channel.
     pub(crate) fn clear(&mut self) {
         self.open = None;

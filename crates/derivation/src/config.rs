@@ -5,6 +5,7 @@ use crate::{
     l1::L1Header,
     system::{SystemConfig, fee_scalars},
     types::BlockId,
+    upgrade::Upgrade,
 };
 use alloy_primitives::{Address, B64, B256};
 use serde::Deserialize;
@@ -32,8 +33,13 @@ const FORKS: [&str; 8] = [
     "isthmus_time",
 ];
 
-/// Keys that end like a fork's and are none.
-const NO_FORKS: [&str; 3] = ["block_time", "jovian_time", "pectra_blob_schedule_time"];
+/// Keys that end like a fork's and are none, or are read by themselves.
+const NO_FORKS: [&str; 4] = [
+    "block_time",
+    "jovian_time",
+    "karst_time",
+    "pectra_blob_schedule_time",
+];
 
 /// EIP-4844 (Cancun) update fraction of the blob base fee.
 const CANCUN_FRACTION: u64 = 3_338_477;
@@ -113,6 +119,8 @@ struct Inner {
     parsed: Parsed,
     system_config: SystemConfig,
     jovian: bool,
+    karst: Option<u64>,
+    karst_upgrade: Option<Upgrade>,
     /// Forks that this program does not know, by activation.
     unknown: Vec<(u64, String)>,
 }
@@ -131,6 +139,8 @@ struct Parsed {
     alt_da: Option<AltDa>,
     #[serde(default)]
     granite_channel_timeout: Option<u64>,
+    #[serde(default)]
+    keep_karst_upgrade_gas: bool,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -195,10 +205,26 @@ impl RollupConfig {
     /// fork up to Isthmus is missing at genesis or Jovian comes after it: their activation blocks
     /// carry upgrade transactions that are not here.
     pub fn from_json(json: &str) -> Result<Self> {
-        Self::from_value(serde_json::from_str(json).map_err(|e| Error::Config(e.to_string()))?)
+        let json = serde_json::from_str(json).map_err(|e| Error::Config(e.to_string()))?;
+        Self::from_value(json, None)
     }
 
-    fn from_value(json: Value) -> Result<Self> {
+    /// The same chain with the upgrade transactions of its first block in Karst, which a chain that
+    /// has Karst from genesis on has not.
+    ///
+    /// `bundle` is a JSON file as in `op-core/nuts/bundles` of the Optimism monorepo, where that of
+    /// Optimism's own predeploys is. A chain with other predeploys has another bundle, or an empty
+    /// one: `{"transactions": []}`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for something that is no bundle.
+    pub fn with_karst_upgrade(&self, bundle: &str) -> Result<Self> {
+        let upgrade = Upgrade::from_json("Karst", bundle)?;
+        Self::from_value(self.0.json.clone(), Some(upgrade))
+    }
+
+    fn from_value(json: Value, karst_upgrade: Option<Upgrade>) -> Result<Self> {
         let parsed = Parsed::deserialize(&json).map_err(|e| Error::Config(e.to_string()))?;
         let system_config = parsed.genesis.system_config.read()?;
         let at = |key: &str| parsed.rest.get(key).and_then(Value::as_u64);
@@ -224,6 +250,10 @@ impl RollupConfig {
                 )));
             }
         };
+        let karst = at("karst_time");
+        if karst.is_some() && !jovian {
+            return Err(Error::Config("karst_time without jovian_time".into()));
+        }
         let mut unknown: Vec<_> = parsed
             .rest
             .iter()
@@ -237,6 +267,8 @@ impl RollupConfig {
             parsed,
             system_config,
             jovian,
+            karst,
+            karst_upgrade,
             unknown,
         })))
     }
@@ -305,7 +337,7 @@ impl RollupConfig {
                 }),
             );
         }
-        Self::from_value(Value::Object(object))
+        Self::from_value(Value::Object(object), None)
     }
 
     /// The JSON it was read from, fields that are not used here included.
@@ -407,6 +439,40 @@ impl RollupConfig {
     #[must_use]
     pub fn is_jovian(&self) -> bool {
         self.0.jovian
+    }
+
+    /// When Karst becomes active, Unix seconds; `None` for never.
+    #[must_use]
+    pub fn karst_time(&self) -> Option<u64> {
+        self.0.karst
+    }
+
+    /// Whether a block at `timestamp` is the first one in Karst. It has no transactions of users
+    /// but deposits.
+    #[must_use]
+    pub fn is_first_in_karst(&self, timestamp: u64) -> bool {
+        let before = timestamp.saturating_sub(self.block_time());
+        timestamp > self.l2_genesis_time()
+            && self.0.karst.is_some_and(|t| before < t && t <= timestamp)
+    }
+
+    /// The upgrade transactions of the block at `timestamp`, if it is the first of a fork.
+    pub(crate) fn upgrade(&self, timestamp: u64) -> Result<Option<&Upgrade>> {
+        if !self.is_first_in_karst(timestamp) {
+            return Ok(None);
+        }
+        let fork = "Karst";
+        let missing = Error::UnknownUpgrade { fork, timestamp };
+        self.0.karst_upgrade.as_ref().map(Some).ok_or(missing)
+    }
+
+    /// Gas of the block at `timestamp` that its successors do not have. (Some public chains kept
+    /// it, by an error that became a rule: `keep_karst_upgrade_gas`.)
+    pub(crate) fn passing_gas(&self, timestamp: u64) -> Result<u64> {
+        let upgrade = self.upgrade(timestamp)?;
+        Ok(upgrade
+            .filter(|_| !self.0.parsed.keep_karst_upgrade_gas)
+            .map_or(0, |upgrade| upgrade.gas))
     }
 
     /// The time of a layer 2 block.

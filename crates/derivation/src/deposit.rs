@@ -18,21 +18,25 @@ pub const DEPOSIT_TOPIC: B256 =
 
 /// What a deposit's source hash stands for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Source {
+pub(crate) enum Source<'a> {
     /// Index of the log in its L1 block.
     User(u64),
     /// Sequence number of the L2 block.
     L1Info(u64),
+    /// What an upgrade transaction is for; it comes from no L1 block.
+    Upgrade(&'a str),
 }
 
-impl Source {
+impl Source<'_> {
     /// Spec: deposits, "Source hash computation".
     pub(crate) fn hash(self, l1_block: B256) -> B256 {
-        let (domain, number) = match self {
-            Self::User(index) => (0, index),
-            Self::L1Info(sequence) => (1, sequence),
+        let of_block =
+            |number| keccak256([l1_block, B256::from(U256::from::<u64>(number))].concat());
+        let (domain, id) = match self {
+            Self::User(index) => (0, of_block(index)),
+            Self::L1Info(sequence) => (1, of_block(sequence)),
+            Self::Upgrade(intent) => (2, keccak256(intent)),
         };
-        let id = keccak256([l1_block, B256::from(U256::from(number))].concat());
         keccak256([B256::from(U256::from(domain)), id].concat())
     }
 }

@@ -152,6 +152,17 @@ pub enum Error {
         /// Time of the block.
         timestamp: u64,
     },
+    /// The first block of a fork, whose upgrade transactions were not given.
+    #[error(
+        "L2 time {timestamp} is that of the first block of {fork}: its upgrade transactions are \
+         not known, see RollupConfig::with_karst_upgrade"
+    )]
+    UnknownUpgrade {
+        /// The fork.
+        fork: &'static str,
+        /// Time of the block.
+        timestamp: u64,
+    },
     /// `rollup.json` cannot be read, or asks for what this program does not do.
     #[error("rollup config: {0}")]
     Config(String),
@@ -178,6 +189,7 @@ impl Error {
             | Self::BadL2Block { .. }
             | Self::UnexpectedHead { .. }
             | Self::UnknownFork { .. }
+            | Self::UnknownUpgrade { .. }
             | Self::Config(_) => Next::Stop,
         }
     }

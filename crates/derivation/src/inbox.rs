@@ -29,7 +29,8 @@ const GENERIC_COMMITMENT: u8 = 1;
 
 /// Where the data behind commitments is.
 pub trait DataAvailability {
-    /// The data behind a commitment, given from its type byte on (`0x00` keccak256, `0x01` generic).
+    /// The data behind a commitment, given from its type byte on (`0x00` keccak256, `0x01` generic),
+    /// that was included in the L1 block with number `l1_inclusion`.
     ///
     /// A generic commitment is never opened by derivation: that the answer belongs to it is the
     /// implementation's word. A keccak256 commitment is checked.
@@ -38,18 +39,18 @@ pub trait DataAvailability {
     ///
     /// [`DaError::Unavailable`] makes derivation wait, [`DaError::Invalid`] makes it go on without
     /// the data.
-    fn get(&self, commitment: &[u8]) -> Result<Bytes, DaError>;
+    fn get(&self, commitment: &[u8], l1_inclusion: u64) -> Result<Bytes, DaError>;
 }
 
 impl<T: DataAvailability + ?Sized> DataAvailability for Arc<T> {
-    fn get(&self, commitment: &[u8]) -> Result<Bytes, DaError> {
-        (**self).get(commitment)
+    fn get(&self, commitment: &[u8], l1_inclusion: u64) -> Result<Bytes, DaError> {
+        (**self).get(commitment, l1_inclusion)
     }
 }
 
 /// No data availability layer, for a chain without one.
 impl DataAvailability for () {
-    fn get(&self, _commitment: &[u8]) -> Result<Bytes, DaError> {
+    fn get(&self, _commitment: &[u8], _l1_inclusion: u64) -> Result<Bytes, DaError> {
         Err(DaError::Unavailable("no data availability layer".into()))
     }
 }
@@ -178,7 +179,7 @@ impl Inbox {
                 return Ok(None);
             }
         };
-        match da.get(commitment) {
+        match da.get(commitment, self.block.number) {
             Ok(data) if hash.is_some_and(|hash| keccak256(&data) != hash) => Err(unavailable(
                 "the answer does not hash to the commitment".into(),
             )),

@@ -131,7 +131,7 @@ impl RollupConfig {
     ///
     /// # Errors
     ///
-    /// [`Error::BadL2Block`] for bytes that are no block of this chain.
+    /// [`Error::BadL2Block`] for bytes that are no block of this chain, [`Error::UnknownUpgrade`].
     pub fn head_of(&self, header: &[u8], first_transaction: Option<&[u8]>) -> Result<L2Head> {
         let hash = keccak256(header);
         let fields = rlp::list(header).ok_or(Error::BadL2Block {
@@ -173,7 +173,9 @@ impl RollupConfig {
         head.l1_origin = info.origin;
         head.sequence_number = info.sequence_number;
         head.system_config = info.system;
-        head.system_config.gas_limit = gas_limit;
+        head.system_config.gas_limit = gas_limit
+            .checked_sub(self.passing_gas(timestamp)?)
+            .ok_or(bad(number, "less gas than its upgrade transactions"))?;
         // version (0: Holocene, 1: Jovian) ++ denominator ++ elasticity (++ minimum base fee)
         match extra {
             [0, params @ ..] if params.len() == 8 => {

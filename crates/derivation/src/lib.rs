@@ -11,7 +11,8 @@
 //! [`DataAvailability`], [`L2`]) are plain traits, an error leaves every stage where it was, and the
 //! same step can be tried again without losing a batch. It is for chains on which every fork up to
 //! Isthmus is active from genesis on (and Jovian, if at all), so there is one set of rules, that
-//! of Holocene, and no activation block. What the layer 1 and the batcher say is checked where it
+//! of Holocene, and one activation block, that of Karst, whose upgrade transactions are given
+//! ([`RollupConfig::with_karst_upgrade`]). What the layer 1 and the batcher say is checked where it
 //! comes in: headers, transactions and receipts by hash, and foreign bytes by parsers that reserve
 //! no memory that the input does not back. The price is that nobody else runs this code; so the
 //! tests let kona's pipeline read the same channels and compare every block.
@@ -21,8 +22,8 @@
 //!
 //! Nothing here does I/O, reads a clock, or draws at random.
 //!
-//! Deliberately absent: rules before Holocene, activation blocks, forks after Jovian (a chain that
-//! reaches one stops with [`Error::UnknownFork`]), data availability challenges (generic commitments
+//! Deliberately absent: rules before Holocene, older activation blocks, forks after Karst (a chain
+//! that reaches one stops with [`Error::UnknownFork`]), data availability challenges (generic commitments
 //! have none), KZG proofs of blobs (see [`L1::blobs`]).
 //!
 //! # Example
@@ -67,12 +68,14 @@ mod deposit;
 mod error;
 mod frame;
 mod inbox;
+mod inspect;
 mod l1;
 mod l1_info;
 mod pipeline;
 mod rlp;
 mod system;
 mod types;
+mod upgrade;
 
 pub use attributes::{AttributesBuilder, OriginChoice};
 pub use blob::{MAX_BLOB_DATA, encode_blob};
@@ -88,9 +91,10 @@ pub use deposit::{DEPOSIT_TOPIC, DEPOSIT_TYPE};
 pub use error::{DaError, Error, Next, Result, SourceError};
 pub use frame::{ChannelId, FRAME_OVERHEAD, MAX_FRAME_DATA};
 pub use inbox::{COMMITMENT_VERSION, DataAvailability, FRAMES_VERSION};
+pub use inspect::{BatchedBlock, blocks_in_batch, blocks_in_frames};
 pub use l1::L1;
 pub use pipeline::{L2, L2Block, Pipeline, Step};
 pub use system::{
     CONFIG_UPDATE_TOPIC, ConfigUpdate, DEFAULT_DA_FOOTPRINT_GAS_SCALAR, SystemConfig,
 };
-pub use types::{Attributes, BlockId, FEE_RECIPIENT, L1Block, L2Head};
+pub use types::{Attributes, BlockId, Checkpoint, FEE_RECIPIENT, L1Block, L2Head};

@@ -22,7 +22,7 @@ use crate::{
     inbox::{DataAvailability, Inbox},
     l1::{L1, L1Header, Reader},
     system::SystemConfig,
-    types::{Attributes, BlockId, L1Block, L2Head},
+    types::{Attributes, BlockId, Checkpoint, L1Block, L2Head},
 };
 use alloy_primitives::Bytes;
 use std::{collections::VecDeque, sync::Arc};
@@ -93,6 +93,10 @@ pub struct Pipeline<S, D, L> {
     cursor: Option<L2Head>,
     /// The L1 block up to which everything was derived before the start.
     done: Option<BlockId>,
+    /// The L1 block below which no frame is needed, if the next start knows it.
+    read_from: Option<u64>,
+    /// Where it stood last between two L1 blocks.
+    checkpoint: Option<Checkpoint>,
     /// L1 block from which on it is known what was derived from where.
     recorded_from: u64,
     /// L1 blocks with the safe head after them.
@@ -111,6 +115,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
                 origin: None,
                 system: config.genesis_system_config(),
                 inbox: None,
+                read_from: 0,
                 frames: VecDeque::new(),
                 assembler: Assembler::default(),
                 channel: None,
@@ -121,20 +126,29 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
             pending: None,
             cursor: None,
             done: None,
+            read_from: None,
+            checkpoint: None,
             recorded_from: 0,
             history: VecDeque::new(),
         }
     }
 
-    /// Says that the head of the first step is all that comes out of the layer 1 up to and with
-    /// block `l1`. A caller that keeps its safe head keeps this with it, on every
-    /// [`Step::Advanced`]: the block below that one.
+    /// Goes on where an earlier pipeline stood: the head of the first step must be the checkpoint's.
+    /// When the layer 1 has replaced its block, that step is a [`Step::Reset`].
     ///
-    /// Without it a pipeline that starts again reads batches that lay too early in the layer 1 the
-    /// first time and were dropped then, as op-node does; and after a reorg it goes back by a
-    /// whole sequencing window.
-    pub const fn resume(&mut self, l1: BlockId) {
-        self.done = Some(l1);
+    /// Without it a pipeline that starts again reads the layer 1 from a channel timeout below the
+    /// head's origin; it takes batches that lay too early in the layer 1 the first time and were
+    /// dropped then, as op-node does; and after a reorg it goes back by a whole sequencing window.
+    pub const fn resume(&mut self, checkpoint: &Checkpoint) {
+        self.done = Some(checkpoint.l1);
+        self.read_from = Some(checkpoint.read_from);
+    }
+
+    /// Where the pipeline stood last between two L1 blocks, for [`Pipeline::resume`]. `None` before
+    /// the first one, and after a start without a checkpoint until it is sure what was derived from
+    /// where: for a sequencing window, unless that was at genesis.
+    pub const fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
     }
 
     /// The L1 block being read, `None` before the first step.
@@ -160,6 +174,8 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         self.pending = None;
         self.cursor = None;
         self.done = None;
+        self.read_from = None;
+        self.checkpoint = None;
         self.history.clear();
     }
 
@@ -193,6 +209,8 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
                 self.pending = None;
                 self.cursor = None;
                 self.done = done;
+                self.read_from = None;
+                self.checkpoint = None;
                 Ok(Step::Reset {
                     safe: Box::new(target),
                     reason,
@@ -272,21 +290,31 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         self.recorded_from = done.unwrap_or(safe.l1_origin.number.saturating_add(window));
         let timeout = self.config.channel_timeout();
         let mut head = *safe;
-        while head.number > self.config.l2_genesis().number
-            && head.l1_origin.number.saturating_add(timeout) > safe.l1_origin.number
-        {
+        let starts_above = |origin: u64| match self.read_from {
+            Some(first) => origin > first,
+            None => origin.saturating_add(timeout) > safe.l1_origin.number,
+        };
+        while head.number > self.config.l2_genesis().number && starts_above(head.l1_origin.number) {
             head = self.source.epoch_before(&head)?;
         }
         let origin = self.source.l1.by_hash(head.l1_origin.hash)?;
         let block = origin.block;
         info!(l1 = block.number, l2 = safe.number, "derivation starts");
         self.source.reset(origin, head.system_config);
+        self.source.read_from = self.read_from.take().unwrap_or_default();
         self.stage = Some(Stage::new(self.config.clone(), block, done));
         Ok(block)
     }
 
     fn advance(&mut self, origin: L1Block, safe: &L2Head) -> Result<Step> {
         let source = &mut self.source;
+        if origin.number >= self.recorded_from {
+            self.checkpoint = Some(Checkpoint {
+                l1: origin.id(),
+                safe: safe.id(),
+                read_from: source.assembler.opened_at().unwrap_or(origin.number + 1),
+            });
+        }
         let Some(next) = source.l1.by_number(origin.number + 1)? else {
             source.l1.check_canonical(origin.id())?;
             return Ok(Step::Idle);
@@ -350,6 +378,8 @@ struct Source<S, D, L> {
     /// As of `origin`: its batcher is whose data counts.
     system: SystemConfig,
     inbox: Option<Inbox>,
+    /// L1 blocks below this one hold no frame that is needed.
+    read_from: u64,
     frames: VecDeque<Frame>,
     assembler: Assembler,
     channel: Option<ChannelReader>,
@@ -389,6 +419,9 @@ impl<S: L1, D: DataAvailability, L: L2> Upstream for Source<S, D, L> {
             return Ok(None);
         };
         let number = origin.block.number;
+        if number < self.read_from {
+            return Ok(None);
+        }
         loop {
             if let Some(channel) = &mut self.channel {
                 match channel.next(&self.config) {

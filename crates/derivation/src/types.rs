@@ -40,6 +40,19 @@ impl L1Block {
     }
 }
 
+/// Where a pipeline stands between two L1 blocks: what a caller keeps, so that a later pipeline goes
+/// on there. See [`crate::Pipeline::checkpoint`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The L1 block up to and with which everything is derived.
+    pub l1: BlockId,
+    /// The head after it: all that comes out of the layer 1 up to there.
+    pub safe: BlockId,
+    /// The L1 block with the first frame of the channel that was not complete at the end of `l1`;
+    /// the one after `l1` if there was none. What lies below is not needed again.
+    pub read_from: u64,
+}
+
 /// A layer 2 block with all of it that its children depend on, the system config included.
 ///
 /// Made by [`crate::RollupConfig::head_of`].

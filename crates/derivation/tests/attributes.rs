@@ -407,7 +407,7 @@ fn rollup_json_keeps_what_is_not_used() {
     let world = World::new(Setup::default());
     let mut json: serde_json::Value = serde_json::from_str(&world.config.to_json()).expect("JSON");
     json["something_new"] = serde_json::json!({ "a": [1, 2] });
-    json["karst_time"] = (GENESIS_TIME + 4).into();
+    json["lagoon_time"] = (GENESIS_TIME + 4).into();
     let config = RollupConfig::from_json(&json.to_string()).expect("a config");
     let back: serde_json::Value = serde_json::from_str(&config.to_json()).expect("JSON");
     assert_eq!(back, json);
@@ -431,11 +431,11 @@ fn rollup_json_keeps_what_is_not_used() {
     later.timestamp += 2;
     let error = builder
         .next_attributes(&later, genesis)
-        .expect_err("in Karst");
+        .expect_err("in Lagoon");
     assert_eq!(
         error,
         Error::UnknownFork {
-            fork: "karst_time".into(),
+            fork: "lagoon_time".into(),
             timestamp: GENESIS_TIME + 4
         }
     );

@@ -291,6 +291,43 @@ fn a_restart_finds_its_place() {
 }
 
 #[test]
+fn a_checkpoint_spares_what_was_read() {
+    let mut world = world(4);
+    post(&mut world);
+    more(&mut world, 4);
+    let frames = world.channel(LIMITS).frames;
+    let (first, rest) = frames.split_at(1);
+    let tx = world.inline(first);
+    world.l1.push(vec![tx], &[]);
+    world.l1.push(Vec::new(), &[]);
+    let (mut pipeline, l2) = world.verifier();
+    derive(&mut pipeline, &l2);
+    // Half a channel is there: it is read again, and nothing below it.
+    let open = *pipeline.checkpoint().expect("it began at genesis");
+    assert_eq!(open.read_from, open.l1.number - 1);
+    let tx = world.inline(rest);
+    world.l1.push(vec![tx], &[]);
+    let mut pipeline = world.pipeline(&l2);
+    pipeline.resume(&open);
+    let head = l2.head();
+    assert!(head.l1_origin.number < open.read_from);
+    pipeline.step(&head).expect("a step");
+    let start = pipeline.origin().expect("it has started");
+    assert_eq!(start.number, head.l1_origin.number + 1);
+    derive(&mut pipeline, &l2);
+    world.check(&l2, height(&world));
+    // Between channels nothing is read again.
+    let between = *pipeline.checkpoint().expect("it knows");
+    assert_eq!(between.read_from, between.l1.number + 1);
+    more(&mut world, 3);
+    post(&mut world);
+    let mut pipeline = world.pipeline(&l2);
+    pipeline.resume(&between);
+    derive(&mut pipeline, &l2);
+    world.check(&l2, height(&world));
+}
+
+#[test]
 fn what_came_too_early_stays_dropped_after_a_restart() {
     let mut world = world(3);
     let middle = world.l2.blocks().len() / 2;
@@ -307,11 +344,13 @@ fn what_came_too_early_stays_dropped_after_a_restart() {
     let (mut pipeline, l2) = world.verifier();
     derive(&mut pipeline, &l2);
     world.check(&l2, middle - 1);
-    let done = pipeline.origin().expect("it has started").id();
+    let done = *pipeline.checkpoint().expect("it began at genesis");
+    assert_eq!(done.l1, pipeline.origin().expect("it has started").id());
+    assert_eq!(done.safe, l2.head().id());
 
     // Nothing new, and from then on as if nothing had happened.
     let mut pipeline = world.pipeline(&l2);
-    pipeline.resume(done);
+    pipeline.resume(&done);
     let again = |pipeline: &mut Verifier| derive(pipeline, &l2);
     assert_eq!(again(&mut pipeline), Step::Idle);
     world.check(&l2, middle - 1);

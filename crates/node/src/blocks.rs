@@ -19,8 +19,14 @@ pub async fn block_witness(rpc: &str, number: u64) -> Result<BlockWitness> {
     let (tag, chain_id) = (tag(number), node.chain_id().await?);
     let block: Bytes = ask(&node, "debug_getRawBlock", tag.clone()).await?;
     let witness: Witness = ask(&node, "debug_executionWitness", tag).await?;
+    // A chain without a layer 1 has no such method, and no Karst that it could tell of. Should the
+    // answer be missing for another reason, the block does not come out right when it is replayed.
+    let rollup: Option<Value> = ask(&node, "optimism_rollupConfig", json!([])).await.ok();
+    let karst_time = rollup.and_then(|config| config.get("karst_time")?.as_u64());
     Ok(BlockWitness {
         chain_id,
+        karst_time,
+        ethereum: false,
         block,
         witness,
     })

@@ -6,6 +6,7 @@ use openledger_chain::layer1::Layer1Settings;
 use openledger_primitives::{Address, DEV_CHAIN_ID, Wei};
 
 use crate::Result;
+use crate::rollup::availability::seeded_committee;
 use crate::rollup::network::{Choices, GAS_LIMIT};
 use crate::rollup::roles::DevKeys;
 use crate::wallets::{DevWallets, Role};
@@ -18,6 +19,9 @@ const BLOCK_TIME: u64 = 1;
 const ALLOWANCE: Wei = Wei::new(1_000_000 * Wei::OPEN.get());
 /// What the faucet starts with. The rest of the supply is on the layer 1.
 const FAUCET: Wei = Wei::new(100_000_000 * Wei::OPEN.get());
+/// What the keys of the dev network's operators of data availability follow from: no secret, as no
+/// key of the dev network is.
+const OPERATORS: &str = "openledger dev data availability";
 /// Base fee of the dev network, wei a gas: a thousandth of a gwei, as layer 2 networks have it.
 pub(crate) const BASE_FEE: u64 = 1_000_000;
 
@@ -63,6 +67,7 @@ pub fn choices() -> Result<Choices> {
         allocations,
         governor: wallets.address(Role::Governor),
         treasury: wallets.address(Role::Treasury),
+        committee: Some(seeded_committee(OPERATORS)?),
     })
 }
 
@@ -81,6 +86,7 @@ pub(crate) fn keys(wallets: &DevWallets) -> DevKeys {
         batcher: wallets.role(Role::Batcher),
         proposer: wallets.role(Role::Proposer),
         guardian: wallets.role(Role::Guardian),
+        operators: Some(OPERATORS.to_owned()),
     }
 }
 

@@ -8,6 +8,7 @@ use openledger_chain::layer1::GameStatus;
 use openledger_chain::predeploys::{MESSAGE_PASSER, OPEN_MINTER};
 use openledger_primitives::Wei;
 
+use crate::rollup::watch::{self, Metric};
 use crate::view::{DepositView, Layer1View, RollupView, WithdrawalView};
 use crate::{Error, Node, Result};
 
@@ -56,10 +57,9 @@ impl Node {
         Ok(view)
     }
 
-    /// Name, meaning, kind and value of each counter of the rollup; none once the node has stopped.
-    pub(crate) fn layer_counters(
-        &self,
-    ) -> Result<Vec<(&'static str, &'static str, &'static str, u64)>> {
+    /// The numbers of the rollup, as its roles tell them when each runs alone; none once the node
+    /// has stopped.
+    pub(crate) fn layer_metrics(&self) -> Result<Vec<Metric>> {
         let running = self.running();
         let Some(running) = running.as_ref() else {
             return Ok(Vec::new());
@@ -67,83 +67,17 @@ impl Node {
         let rollup = &running.rollup;
         let heads = rollup.layer2().status().heads();
         let labels = self.chain().labels()?;
-        let (batches, proposed) = (rollup.batches(), rollup.proposals());
-        let wrong = rollup.challenges().wrong;
-        let (gauge, counter) = ("gauge", "counter");
-        Ok(vec![
-            (
-                "openledger_chain_safe",
-                "Newest block derived from the layer 1",
-                gauge,
-                labels.safe,
-            ),
-            (
-                "openledger_chain_finalized",
-                "Newest block that stays",
-                gauge,
-                labels.finalized,
-            ),
-            (
-                "openledger_l1_head",
-                "Newest block of the layer 1",
-                gauge,
-                heads.l1_head.number,
-            ),
-            (
-                "openledger_l1_derived",
-                "Layer 1 block derived to",
-                gauge,
-                heads.derived_from.number,
-            ),
-            (
-                "openledger_l1_resets_total",
-                "Reorgs of the layer 1",
-                counter,
-                heads.resets,
-            ),
-            (
-                "openledger_batches_total",
-                "Batches sent",
-                counter,
-                batches.count,
-            ),
-            (
-                "openledger_batch_bytes_total",
-                "Bytes of batches",
-                counter,
-                batches.bytes,
-            ),
-            (
-                "openledger_batch_gas_total",
-                "Layer 1 gas of batches",
-                counter,
-                batches.l1_gas,
-            ),
-            (
-                "openledger_batch_fail_overs_total",
-                "Batches put on the layer 1 itself",
-                counter,
-                batches.fail_overs,
-            ),
-            (
-                "openledger_batches_lost_total",
-                "Batches sent again",
-                counter,
-                batches.lost,
-            ),
-            (
-                "openledger_claims_total",
-                "Claims made on the layer 1",
-                counter,
-                proposed.proposed,
-            ),
-            (
-                "openledger_wrong_claims_total",
-                "Claims found wrong",
-                counter,
-                wrong,
-            ),
-        ])
+        let (mut claims, against) = (rollup.proposals(), rollup.challenges());
+        // One process is both sides.
+        claims.wrong += against.wrong;
+        claims.challenged += against.challenged;
+        claims.moves += against.moves;
+        claims.resolved += against.resolved;
+        claims.l1_gas += against.l1_gas;
+        let mut metrics = watch::of_heads(&heads, labels.head, labels.finalized);
+        metrics.extend(watch::of_batches(&rollup.batches()));
+        metrics.extend(watch::of_claims(&claims));
+        Ok(metrics)
     }
 
     fn recent_logs<E: SolEvent>(

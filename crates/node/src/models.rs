@@ -2,6 +2,7 @@
 
 use openledger_primitives::{Address, U256, Wei};
 
+use crate::rollup::watch::Metric;
 use crate::state::{CompletionDoc, EpochStatus, ModelDoc, collection};
 use crate::view::{ModelSummary, ModelView, Overview, WalletView};
 use crate::{Error, Node, Result};
@@ -190,67 +191,52 @@ impl Node {
         let engine = self.engine().stats();
         let pool = self.chain().pool_status();
         let counters = [
-            (
+            Metric::new(
                 "openledger_chain_head",
                 "Number of the newest block",
-                "gauge",
                 chain.head,
             ),
-            (
+            Metric::new(
                 "openledger_chain_transactions_total",
                 "Transactions since genesis",
-                "counter",
                 chain.txs,
             ),
-            (
+            Metric::new(
                 "openledger_chain_gas_total",
                 "Gas used since genesis",
-                "counter",
                 chain.gas_used,
             ),
-            (
+            Metric::new(
                 "openledger_pool_pending",
                 "Transactions that can run",
-                "gauge",
                 pool.pending as u64,
             ),
-            (
+            Metric::new(
                 "openledger_receipts_total",
                 "Signed receipts",
-                "counter",
                 self.receipts().len()?,
             ),
-            (
+            Metric::new(
                 "openledger_requests_waiting",
                 "Answers waiting",
-                "gauge",
                 engine.queued as u64,
             ),
-            (
+            Metric::new(
                 "openledger_requests_running",
                 "Answers being computed",
-                "gauge",
                 engine.running as u64,
             ),
-            (
-                "openledger_tokens_total",
-                "Tokens processed",
-                "counter",
-                engine.tokens,
-            ),
-            (
+            Metric::new("openledger_tokens_total", "Tokens processed", engine.tokens),
+            Metric::new(
                 "openledger_adapters_resident",
                 "Adapters in memory",
-                "gauge",
                 engine.adapters.resident as u64,
             ),
         ];
         Ok(counters
             .into_iter()
-            .chain(self.layer_counters()?)
-            .map(|(name, help, kind, value)| {
-                format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
-            })
+            .chain(self.layer_metrics()?)
+            .map(|metric| metric.text())
             .collect())
     }
 }

@@ -11,22 +11,25 @@ use alloy_eips::eip2930::AccessList;
 use alloy_evm::{
     Evm, EvmEnv, EvmFactory, InvalidTxError,
     call::caller_gas_allowance,
+    eth::{EthEvmContext, EthEvmFactory},
     overrides::{apply_block_overrides, apply_state_overrides},
     rpc::TryIntoTxEnv,
 };
-use alloy_op_evm::{OpTx, OpTxError};
+use alloy_op_evm::{OpEvmContext, OpTx};
 use alloy_primitives::{Bytes, Log};
 use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest, state::StateOverride};
 use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, GethTrace};
 use alloy_sol_types::{Panic, Revert, SolError};
 use op_revm::{OpHaltReason, OpSpecId, OpTransaction};
 use revm::{
+    Inspector,
     context::{
         TxEnv,
-        result::{EVMError, ExecutionResult, InvalidTransaction},
+        result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
     },
     database::{State, StateBuilder},
     database_interface::{WrapDatabaseRef, bal::EvmDatabaseError},
+    inspector::NoOpInspector,
 };
 use revm_inspectors::access_list::AccessListInspector;
 
@@ -95,7 +98,7 @@ pub struct Overrides {
     pub block: Option<Box<BlockOverrides>>,
 }
 
-type CallDb<'a> = State<WrapDatabaseRef<&'a View>>;
+pub(crate) type CallDb<'a> = State<WrapDatabaseRef<&'a View>>;
 
 struct Prepared<'a> {
     env: EvmEnv<OpSpecId>,
@@ -128,7 +131,7 @@ impl CallContext<'_> {
     ) -> Result<std::result::Result<u64, CallOutcome>> {
         let mut prepared = self.prepare(overrides)?;
         let mut tx = self.transaction(&prepared.env, request)?;
-        let mut high = tx.gas_limit.min(self.header.gas_limit).min(CALL_GAS_CAP);
+        let mut high = tx.gas_limit.min(self.most_gas());
         tx.gas_limit = high;
         self.limit_to_balance(&mut prepared, &mut tx)?;
         high = tx.gas_limit;
@@ -182,20 +185,15 @@ impl CallContext<'_> {
     ) -> Result<(AccessList, CallOutcome)> {
         let mut prepared = self.prepare(overrides)?;
         let mut tx = self.transaction(&prepared.env, request)?;
-        tx.gas_limit = tx.gas_limit.min(self.header.gas_limit).min(CALL_GAS_CAP);
+        tx.gas_limit = tx.gas_limit.min(self.most_gas());
         self.limit_to_balance(&mut prepared, &mut tx)?;
         let mut list = std::mem::take(&mut tx.access_list);
         // A list changes gas costs and with them, in rare contracts, the path; two rounds settle it.
         for _ in 0..2 {
             tx.access_list = list.clone();
-            let Prepared { env, db } = &mut prepared;
-            let inspector = AccessListInspector::new(list.clone());
-            let mut evm =
-                self.spec
-                    .factory_evm()
-                    .create_evm_with_inspector(&mut *db, env.clone(), inspector);
-            evm.transact(op_tx(tx.clone())).map_err(refused)?;
-            let found = evm.inspector().access_list();
+            let mut inspector = AccessListInspector::new(list.clone());
+            self.transact(&mut prepared, tx.clone(), Some(&mut inspector))?;
+            let found = inspector.access_list();
             if found == list {
                 break;
             }
@@ -219,22 +217,24 @@ impl CallContext<'_> {
     ) -> Result<GethTrace> {
         let mut prepared = self.prepare(overrides)?;
         let mut tx = self.transaction(&prepared.env, request)?;
-        tx.gas_limit = tx.gas_limit.min(self.header.gas_limit).min(CALL_GAS_CAP);
+        tx.gas_limit = tx.gas_limit.min(self.most_gas());
         if options.tracer.is_none() {
             tx.gas_limit = tx.gas_limit.min(trace::STEPS_GAS);
         }
         self.limit_to_balance(&mut prepared, &mut tx)?;
-        let inspector = trace::inspector(options, tx.gas_limit)?;
+        let mut inspector = trace::inspector(options, tx.gas_limit)?;
+        let result = self.transact(&mut prepared, tx.clone(), Some(&mut inspector))?;
         let Prepared { env, db } = &mut prepared;
-        let factory = self.spec.factory_evm();
-        let mut evm = factory.create_evm_with_inspector(&mut *db, env.clone(), inspector);
-        let tx = op_tx(tx);
-        let result = evm.transact(tx.clone()).map_err(refused)?;
-        let around = evm.block().clone();
-        let (db, inspector, _) = evm.components_mut();
         inspector
-            .get_result(None, &tx, &around, &result, db)
+            .get_result(None, &tx, &env.block_env, &result, db)
             .map_err(|error| trace::refused(&error))
+    }
+
+    /// The most gas that a transaction can have in a block.
+    fn most_gas(&self) -> u64 {
+        let cap = self.spec.transaction_gas_cap(self.header.timestamp);
+        let limit = self.header.gas_limit.min(CALL_GAS_CAP);
+        cap.map_or(limit, |cap| limit.min(cap))
     }
 
     fn prepare(&self, overrides: Overrides) -> Result<Prepared<'_>> {
@@ -243,6 +243,8 @@ impl CallContext<'_> {
         env.cfg_env.disable_base_fee = true;
         env.cfg_env.disable_nonce_check = true;
         env.cfg_env.disable_block_gas_limit = true;
+        // A call may take more than a transaction (EIP-7825).
+        env.cfg_env.tx_gas_limit_cap = Some(u64::MAX);
         let mut db = StateBuilder::new_with_database(WrapDatabaseRef(self.state)).build();
         if let Some(block) = overrides.block {
             apply_block_overrides(*block, &mut db, &mut env.block_env);
@@ -289,13 +291,60 @@ impl CallContext<'_> {
     }
 
     fn run(&self, prepared: &mut Prepared<'_>, tx: TxEnv) -> Result<CallOutcome> {
-        let mut evm = self
-            .spec
-            .factory_evm()
-            .create_evm(&mut prepared.db, prepared.env.clone());
-        let result = evm.transact(op_tx(tx)).map_err(refused)?.result;
-        Ok(outcome(result))
+        let watched = None::<&mut NoOpInspector>;
+        Ok(outcome(self.transact(prepared, tx, watched)?.result))
     }
+
+    fn transact<'p, 's, I>(
+        &self,
+        prepared: &'p mut Prepared<'s>,
+        tx: TxEnv,
+        inspector: Option<&'p mut I>,
+    ) -> Result<ResultAndState<OpHaltReason>>
+    where
+        I: Inspector<EthEvmContext<&'p mut CallDb<'s>>>
+            + Inspector<OpEvmContext<&'p mut CallDb<'s>>>,
+    {
+        let Prepared { env, db } = prepared;
+        Ok(transact(self.spec, env.clone(), db, tx, inspector)?)
+    }
+}
+
+/// Runs a transaction by the chain's rules, under the eyes of an inspector if there is one.
+pub(crate) fn transact<'p, 's, I>(
+    spec: &ChainSpec,
+    env: EvmEnv<OpSpecId>,
+    db: &'p mut CallDb<'s>,
+    tx: TxEnv,
+    inspector: Option<&'p mut I>,
+) -> Result<ResultAndState<OpHaltReason>, Failure>
+where
+    I: Inspector<EthEvmContext<&'p mut CallDb<'s>>> + Inspector<OpEvmContext<&'p mut CallDb<'s>>>,
+{
+    if spec.is_ethereum() {
+        let rules = env.cfg_env.spec.into_eth_spec();
+        let cfg = env.cfg_env.with_spec_and_mainnet_gas_params(rules);
+        let env = EvmEnv::new(cfg, env.block_env);
+        let factory = EthEvmFactory::default();
+        let done = match inspector {
+            None => factory.create_evm(db, env).transact(tx),
+            Some(inspector) => factory
+                .create_evm_with_inspector(db, env, inspector)
+                .transact(tx),
+        };
+        let ResultAndState { result, state } = done.map_err(refused)?;
+        let result = result.map_haltreason(OpHaltReason::Base);
+        return Ok(ResultAndState { result, state });
+    }
+    let factory = spec.factory_evm();
+    let tx = op_tx(tx);
+    let done = match inspector {
+        None => factory.create_evm(db, env).transact(tx),
+        Some(inspector) => factory
+            .create_evm_with_inspector(db, env, inspector)
+            .transact(tx),
+    };
+    done.map_err(refused)
 }
 
 /// A call pays no L1 fee: it has no encoding that could go to L1.
@@ -307,14 +356,42 @@ fn op_tx(base: TxEnv) -> OpTx {
     })
 }
 
+/// Why a transaction did not run at all.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It is invalid; with the reason, where it is one of Ethereum's.
+    Invalid(Option<InvalidTransaction>, String),
+    /// The state could not be read.
+    State(Error),
+}
+
+impl Failure {
+    pub(crate) const fn reason(&self) -> Option<&InvalidTransaction> {
+        match self {
+            Self::Invalid(reason, _) => reason.as_ref(),
+            Self::State(_) => None,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Invalid(_, text) => Self::InvalidTransaction(text),
+            Failure::State(error) => error,
+        }
+    }
+}
+
 /// The EVM's refusal in geth's words, where geth has some.
-fn refused(error: EVMError<EvmDatabaseError<Error>, OpTxError>) -> Error {
+fn refused<E: InvalidTxError>(error: EVMError<EvmDatabaseError<Error>, E>) -> Failure {
     let error = match error {
-        EVMError::Database(EvmDatabaseError::Database(error)) => return error,
+        EVMError::Database(EvmDatabaseError::Database(error)) => return Failure::State(error),
         EVMError::Transaction(error) => error,
-        other => return Error::InvalidTransaction(other.to_string()),
+        other => return Failure::Invalid(None, other.to_string()),
     };
-    Error::InvalidTransaction(match error.as_invalid_tx_err() {
+    let reason = error.as_invalid_tx_err();
+    let text = match reason {
         Some(InvalidTransaction::LackOfFundForMaxFee { fee, balance }) => {
             format!("insufficient funds for gas * price + value: have {balance} want {fee}")
         }
@@ -328,10 +405,11 @@ fn refused(error: EVMError<EvmDatabaseError<Error>, OpTxError>) -> Error {
             format!("intrinsic gas too low: gas {gas_limit}, minimum needed {initial_gas}")
         }
         _ => error.to_string(),
-    })
+    };
+    Failure::Invalid(reason.cloned(), text)
 }
 
-fn outcome(result: ExecutionResult<OpHaltReason>) -> CallOutcome {
+pub(crate) fn outcome(result: ExecutionResult<OpHaltReason>) -> CallOutcome {
     let gas_used = result.tx_gas_used();
     match result {
         ExecutionResult::Success { output, logs, .. } => CallOutcome::Success {

@@ -3,7 +3,7 @@
 use crate::{
     block::{Block, ExecutedBlock, Transaction},
     call::{CallContext, CallOutcome, Overrides},
-    engine::{ChainEvent, EmbeddedEngine, Engine},
+    engine::{ChainEvent, EmbeddedEngine, Engine, EngineClient, ExternalEngine},
     error::{Error, Result},
     genesis::GenesisBlock,
     kv::{DiskStore, MemoryStore, Store},
@@ -12,6 +12,7 @@ use crate::{
     preconfirm::{Feed, SubBlock},
     reader::{ChainReader, Labels, Totals},
     sequencer::{AttributesSource, BlockMaker, Clock, Sequencer, SequencerConfig},
+    simulate::{self, Refusal, Simulated},
     spec::ChainSpec,
     state::{AccountProof, StateTrie, View, reverse_to},
     witness::{self, BlockWitness},
@@ -20,7 +21,9 @@ use alloy_consensus::{Header, Sealed};
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_genesis::Genesis;
 use alloy_primitives::{Address, B256, Bytes, U256};
-use alloy_rpc_types_eth::{Filter, FilterBlockOption, Log, TransactionRequest};
+use alloy_rpc_types_eth::{
+    Filter, FilterBlockOption, Log, TransactionRequest, simulate::SimulatePayload,
+};
 use op_alloy_consensus::OpReceiptEnvelope;
 use std::{
     path::PathBuf,
@@ -39,7 +42,7 @@ pub struct ChainConfig {
     pub data_dir: Option<PathBuf>,
     /// The genesis description; its `config.chain_id` is the chain id.
     pub genesis: Genesis,
-    /// The rules; [`ChainConfig::new`] takes the OP Stack's up to Jovian.
+    /// The rules; [`ChainConfig::new`] takes [`ChainSpec::of_genesis`].
     pub spec: ChainSpec,
     /// For a chain derived from L1, what its blocks begin with.
     pub attributes: Option<Arc<dyn AttributesSource>>,
@@ -53,6 +56,8 @@ pub struct ChainConfig {
     pub proof_window: u64,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Another execution client that makes and checks every block, too.
+    pub client: Option<Arc<dyn EngineClient>>,
 }
 
 impl ChainConfig {
@@ -60,7 +65,7 @@ impl ChainConfig {
     #[must_use]
     pub fn new(data_dir: Option<PathBuf>, genesis: Genesis) -> Self {
         Self {
-            spec: ChainSpec::jovian_at_genesis(genesis.config.chain_id),
+            spec: ChainSpec::of_genesis(&genesis),
             attributes: None,
             data_dir,
             genesis,
@@ -69,6 +74,7 @@ impl ChainConfig {
             logs: LogLimits::default(),
             proof_window: 1_024,
             clock: Clock::system(),
+            client: None,
         }
     }
 }
@@ -95,13 +101,17 @@ impl Chain {
         };
         let pool = Arc::new(Pool::new(config.pool));
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::open(
+        let mut engine: Arc<dyn Engine> = Arc::new(EmbeddedEngine::open(
             Arc::clone(&spec),
             Arc::clone(&store),
             Arc::clone(&pool),
             &genesis,
             events.clone(),
         )?);
+        if let Some(client) = config.client {
+            let (spec, store) = (Arc::clone(&spec), Arc::clone(&store));
+            engine = Arc::new(ExternalEngine::connect(engine, client, spec, store)?);
+        }
         let feed = Arc::<Feed>::default();
         let maker = BlockMaker {
             spec: Arc::clone(&spec),
@@ -328,12 +338,18 @@ impl ChainHandle {
         }
     }
 
-    /// The state after a block.
+    /// The state after a block; with `pending`, after what was told of the block that is still
+    /// open, if one is.
     ///
     /// # Errors
     /// When there is no such block.
     pub fn state(&self, id: BlockId) -> Result<View> {
         let reader = self.reader()?;
+        if id.is_pending()
+            && let Some((_, state)) = self.0.feed.pending_state(&self.0.spec, &reader)?
+        {
+            return Ok(state);
+        }
         reader.state(self.resolve(&reader, id)?)
     }
 
@@ -345,12 +361,12 @@ impl ChainHandle {
         self.state(BlockId::latest())?.balance(address)
     }
 
-    /// The next nonce, counting executable transactions in the pool.
+    /// The next nonce, counting what is in the open block and what is executable in the pool.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn pending_nonce(&self, address: Address) -> Result<u64> {
-        let chain = self.state(BlockId::latest())?.nonce(address)?;
+        let chain = self.state(BlockId::pending())?.nonce(address)?;
         Ok(self
             .0
             .pool
@@ -435,7 +451,8 @@ impl ChainHandle {
         self.with_context(id, |context| context.call(request, overrides))
     }
 
-    /// Runs `f` with the rules, header and state of a block.
+    /// Runs `f` with the rules, header and state of a block, which may be the open one as in
+    /// [`ChainHandle::state`].
     ///
     /// # Errors
     /// When there is no such block, or what `f` returns.
@@ -445,16 +462,27 @@ impl ChainHandle {
         f: impl FnOnce(CallContext<'_>) -> Result<T>,
     ) -> Result<T> {
         let reader = self.reader()?;
+        let spec = &*self.0.spec;
+        if id.is_pending()
+            && let Some((header, state)) = self.0.feed.pending_state(spec, &reader)?
+        {
+            let (header, state) = (&header, &state);
+            return f(CallContext {
+                spec,
+                header,
+                state,
+            });
+        }
         let number = self.resolve(&reader, id)?;
         let header = reader.header(number)?.ok_or_else(|| Error::Unknown {
             what: "block",
             id: number.to_string(),
         })?;
-        let state = reader.state(number)?;
+        let (header, state) = (&header, &reader.state(number)?);
         f(CallContext {
-            spec: &self.0.spec,
-            header: &header,
-            state: &state,
+            spec,
+            header,
+            state,
         })
     }
 
@@ -499,6 +527,12 @@ impl ChainHandle {
     pub fn proof(&self, address: Address, slots: &[B256], id: BlockId) -> Result<AccountProof> {
         let reader = self.reader()?;
         let number = self.resolve(&reader, id)?;
+        let mut trie = self.trie(&reader, number)?;
+        trie.proof(&**reader.snapshot(), address, slots)
+    }
+
+    /// The tries after a block within the window.
+    fn trie(&self, reader: &ChainReader, number: u64) -> Result<StateTrie> {
         let head = reader.head()?;
         let oldest = head.number.saturating_sub(self.0.proof_window);
         if number < oldest {
@@ -510,7 +544,28 @@ impl ChainHandle {
             let changes = reverse_to(snapshot, head.number, number)?;
             trie.apply(snapshot, &changes)?;
         }
-        trie.proof(snapshot, address, slots)
+        Ok(trie)
+    }
+
+    /// Simulates blocks on top of a block, see [`simulate`]. Older blocks than the configured
+    /// window are not answered, as for [`ChainHandle::proof`]; `pending` is the latest block.
+    ///
+    /// # Errors
+    /// When there is no such block, it is too old, or the request cannot be followed.
+    pub fn simulate(
+        &self,
+        id: BlockId,
+        request: SimulatePayload,
+    ) -> Result<Vec<Simulated>, Refusal> {
+        let reader = self.reader()?;
+        let number = self.resolve(&reader, id)?;
+        let base = reader.header(number)?.ok_or_else(|| Error::Unknown {
+            what: "block",
+            id: number.to_string(),
+        })?;
+        let trie = self.trie(&reader, number)?;
+        let state = reader.state(number)?;
+        simulate::simulate(self.spec(), &reader, &base, (trie, &state), request)
     }
 
     /// A block with everything that executing it again takes, see [`witness`]. Older blocks than
@@ -533,6 +588,8 @@ impl ChainHandle {
         })?;
         Ok(BlockWitness {
             chain_id: self.chain_id(),
+            karst_time: self.spec().karst_time(),
+            ethereum: self.spec().is_ethereum(),
             block: block.encode_rlp(),
             witness,
         })

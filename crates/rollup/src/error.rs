@@ -81,6 +81,9 @@ pub enum Error {
         /// What the operating system said.
         reason: String,
     },
+    /// The other execution client cannot be reached, refuses, or disagrees with this one.
+    #[error("execution client: {0}")]
+    Execution(String),
     /// L1 cannot be read now; what needed it is tried again.
     #[error("layer 1: {0}")]
     Layer1(String),

@@ -27,7 +27,7 @@ use revm::{
 
 /// Every fork up to Prague from genesis, proof of stake from the first block.
 #[derive(Debug, Clone, Copy)]
-struct PragueAtGenesis;
+pub(crate) struct PragueAtGenesis;
 
 impl EthereumHardforks for PragueAtGenesis {
     fn ethereum_fork_activation(&self, fork: EthereumHardfork) -> ForkCondition {
@@ -63,27 +63,10 @@ where
         .with_database_ref(state)
         .with_bundle_update()
         .build();
-    let blobs = Some(BlobParams::prague());
-    // No block uses blobs, so there is never an excess of them.
-    let header = &Header {
-        excess_blob_gas: Some(0),
-        ..header.clone()
-    };
-    let env = EvmEnv::for_eth_block(header, PragueAtGenesis, spec.chain_id, blobs);
-    let evm = EthEvmFactory::default().create_evm(&mut db, env);
-    let context = EthBlockExecutionCtx {
-        parent_hash: header.parent_hash,
-        parent_beacon_block_root: header.parent_beacon_block_root,
-        ommers: &[],
-        withdrawals: None,
-        extra_data: header.extra_data.clone(),
-        tx_count_hint: None,
-        slot_number: None,
-    };
-    let builder = AlloyReceiptBuilder::default();
-    let mut executor = EthBlockExecutor::new(evm, context, PragueAtGenesis, builder);
+    let evm = EthEvmFactory::default().create_evm(&mut db, environment(spec, header));
+    let mut executor = executor(evm, header);
     let run = |executor: &mut EthBlockExecutor<'_, _, _, _>, tx: &Transaction| {
-        let inner = Recovered::new_unchecked(envelope(tx)?, tx.sender());
+        let inner = recovered(tx)?;
         executor
             .execute_transaction(WithEncoded::new(tx.encoded.clone(), &inner))
             .map(|_| ())
@@ -102,8 +85,44 @@ where
     })
 }
 
-fn envelope(tx: &Transaction) -> core::result::Result<TxEnvelope, BlockExecutionError> {
-    Ok(match tx.envelope() {
+/// The EVM environment of a block with this header.
+pub(crate) fn environment(spec: &ChainSpec, header: &Header) -> EvmEnv {
+    // No block uses blobs, so there is never an excess of them.
+    let header = Header {
+        excess_blob_gas: Some(0),
+        ..header.clone()
+    };
+    let blobs = Some(BlobParams::prague());
+    EvmEnv::for_eth_block(&header, PragueAtGenesis, spec.chain_id, blobs)
+}
+
+/// The executor of a block with this header on an EVM.
+pub(crate) fn executor<E>(
+    evm: E,
+    header: &Header,
+) -> EthBlockExecutor<'static, E, PragueAtGenesis, AlloyReceiptBuilder> {
+    let context = EthBlockExecutionCtx {
+        parent_hash: header.parent_hash,
+        parent_beacon_block_root: header.parent_beacon_block_root,
+        ommers: &[],
+        withdrawals: None,
+        extra_data: header.extra_data.clone(),
+        tx_count_hint: None,
+        slot_number: None,
+    };
+    EthBlockExecutor::new(
+        evm,
+        context,
+        PragueAtGenesis,
+        AlloyReceiptBuilder::default(),
+    )
+}
+
+/// A transaction as Ethereum knows it.
+pub(crate) fn recovered(
+    tx: &Transaction,
+) -> core::result::Result<Recovered<TxEnvelope>, BlockExecutionError> {
+    let envelope = match tx.envelope() {
         OpTxEnvelope::Legacy(tx) => TxEnvelope::Legacy(tx.clone()),
         OpTxEnvelope::Eip2930(tx) => TxEnvelope::Eip2930(tx.clone()),
         OpTxEnvelope::Eip1559(tx) => TxEnvelope::Eip1559(tx.clone()),
@@ -112,11 +131,12 @@ fn envelope(tx: &Transaction) -> core::result::Result<TxEnvelope, BlockExecution
             let text = format!("{}: a transaction of the OP Stack on Ethereum", tx.hash());
             return Err(BlockValidationError::msg(text).into());
         }
-    })
+    };
+    Ok(Recovered::new_unchecked(envelope, tx.sender()))
 }
 
 /// The receipt types of Ethereum are a subset of the OP Stack's, with the same encoding.
-fn receipt(receipt: ReceiptEnvelope) -> OpReceiptEnvelope {
+pub(crate) fn receipt(receipt: ReceiptEnvelope) -> OpReceiptEnvelope {
     match receipt {
         ReceiptEnvelope::Legacy(receipt) => OpReceiptEnvelope::Legacy(receipt),
         ReceiptEnvelope::Eip2930(receipt) => OpReceiptEnvelope::Eip2930(receipt),

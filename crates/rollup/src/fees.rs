@@ -20,7 +20,8 @@ pub fn l1_info(spec: &ChainSpec, header: &Header, state: &View) -> Result<L1Bloc
     )
 }
 
-/// The L1 data fee and the largest operator fee of an encoded transaction, wei.
+/// The L1 data fee and the largest operator fee of an encoded transaction, wei; there is none on
+/// Ethereum.
 ///
 /// # Errors
 /// When the state cannot be read.
@@ -31,6 +32,9 @@ pub fn l1_cost(
     encoded: &[u8],
     gas_limit: U256,
 ) -> Result<U256> {
+    if spec.is_ethereum() {
+        return Ok(U256::ZERO);
+    }
     let rules = *spec.evm_env(header).spec_id();
     Ok(l1_info(spec, header, state)?.tx_cost(encoded, gas_limit, rules))
 }

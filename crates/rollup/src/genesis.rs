@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Result},
     kv::{MemoryStore, Store},
-    spec::ChainSpec,
+    spec::{ChainSpec, genesis_karst_time},
     state::{AccountChange, AccountFields, StateChanges, StateTrie, TrieChanges},
 };
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, Sealable, Sealed};
@@ -43,12 +43,19 @@ impl GenesisBlock {
     /// Jovian needs 17 bytes there.
     ///
     /// # Errors
-    /// When the chain id differs from the rules', or the header fields are out of range.
+    /// When the chain id or `karstTime` differs from the rules', or the header fields are out of range.
     pub fn new(spec: &ChainSpec, genesis: &Genesis) -> Result<Self> {
         if genesis.config.chain_id != spec.chain_id {
             return Err(Error::Genesis(format!(
                 "chain id {} in the description, {} in the rules",
                 genesis.config.chain_id, spec.chain_id
+            )));
+        }
+        let karst = genesis_karst_time(genesis);
+        if karst != spec.karst_time() {
+            return Err(Error::Genesis(format!(
+                "karstTime {karst:?} in the description, {:?} in the rules",
+                spec.karst_time()
             )));
         }
         if genesis.number.unwrap_or_default() != 0 {

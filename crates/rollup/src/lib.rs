@@ -11,7 +11,8 @@
 //! replaced. So a crash leaves the last committed block, any earlier state can be read, and any
 //! block can be taken back. The price is a second copy of each value in the history tables.
 //!
-//! Execution is `op-revm` through `alloy-op-evm`, with every fork up to Jovian active at genesis;
+//! Execution is `op-revm` through `alloy-op-evm`, with every fork up to Jovian active at genesis and
+//! Karst from a time on that `karstTime` of the genesis gives;
 //! real OP Sepolia blocks reproduce their hashes through it (`tests/op_sepolia`). [`exec`],
 //! [`trie`] and [`state`] do no I/O and read no clock: they see the world through the traits
 //! [`trie::NodeSource`] and `revm::DatabaseRef`, which is what lets the same code replay a block
@@ -55,6 +56,7 @@ pub mod derived;
 pub mod engine;
 pub mod error;
 mod ethereum;
+mod evm;
 pub mod exec;
 #[cfg(feature = "std")]
 pub mod fees;
@@ -74,6 +76,8 @@ pub mod reader;
 pub mod rpc;
 #[cfg(feature = "std")]
 pub mod sequencer;
+#[cfg(feature = "std")]
+pub mod simulate;
 pub mod spec;
 pub mod state;
 #[cfg(feature = "std")]

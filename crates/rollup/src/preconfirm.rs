@@ -8,9 +8,13 @@
 
 use crate::{
     block::{Block, ExecutedBlock, Transaction},
-    exec::{Candidates, Skip},
+    error::Result,
+    exec::{BlockInputs, Candidates, NoCandidates, Skip, execute},
     pool::{BestTransactions, Pool},
+    reader::ChainReader,
     sequencer::Clock,
+    spec::ChainSpec,
+    state::{StateChanges, View},
 };
 use alloy_consensus::{Header, Sealed, Transaction as _};
 use alloy_primitives::{Address, B256};
@@ -47,29 +51,32 @@ pub struct SubBlock {
 }
 
 /// What is known of a block that is still open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenBlock {
     /// Number.
     pub number: u64,
     /// Hash of the block before it.
     pub parent_hash: B256,
-    /// Unix seconds at which it ends.
-    pub timestamp: u64,
     /// Wei per gas.
     pub base_fee: u64,
-    /// Gas limit.
-    pub gas_limit: u64,
+    /// What it is given from outside; the timestamp is when it ends.
+    pub inputs: BlockInputs,
 }
 
 impl OpenBlock {
     /// The block without transactions. It has no hash yet, so it carries zero.
     fn empty(&self) -> ExecutedBlock {
+        let inputs = &self.inputs;
         let header = Header {
             number: self.number,
             parent_hash: self.parent_hash,
-            timestamp: self.timestamp,
+            timestamp: inputs.timestamp,
+            beneficiary: inputs.beneficiary,
+            mix_hash: inputs.prev_randao,
             base_fee_per_gas: Some(self.base_fee),
-            gas_limit: self.gas_limit,
+            gas_limit: inputs.gas_limit,
+            extra_data: inputs.extra_data.clone(),
+            parent_beacon_block_root: inputs.parent_beacon_block_root,
             ..Default::default()
         };
         ExecutedBlock {
@@ -85,8 +92,18 @@ impl OpenBlock {
 /// Where sub-blocks are published.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    pending: Mutex<Option<Arc<ExecutedBlock>>>,
+    pending: Mutex<Option<(OpenBlock, Arc<ExecutedBlock>)>>,
     sub_blocks: broadcast::Sender<Arc<SubBlock>>,
+    /// The state that was asked for last.
+    state: Mutex<Option<Executed>>,
+}
+
+/// What has run of an open block, executed once more to have its state.
+#[derive(Debug)]
+struct Executed {
+    open: OpenBlock,
+    transactions: Vec<B256>,
+    changes: Arc<StateChanges>,
 }
 
 impl Default for Feed {
@@ -94,6 +111,7 @@ impl Default for Feed {
         Self {
             pending: Mutex::default(),
             sub_blocks: broadcast::channel(BACKLOG).0,
+            state: Mutex::default(),
         }
     }
 }
@@ -103,13 +121,52 @@ impl Feed {
         self.sub_blocks.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<ExecutedBlock>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(OpenBlock, Arc<ExecutedBlock>)>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The open block so far, if there is one.
     pub(crate) fn pending(&self) -> Option<Arc<ExecutedBlock>> {
-        self.lock().clone()
+        self.lock().as_ref().map(|(_, block)| Arc::clone(block))
+    }
+
+    /// Header and state of the open block as far as it was told, if it stands on the head of
+    /// `reader`. Each sub-block is executed at most once more for this, and one at a time, however
+    /// many ask.
+    pub(crate) fn pending_state(
+        &self,
+        spec: &ChainSpec,
+        reader: &ChainReader,
+    ) -> Result<Option<(Header, View)>> {
+        let Some((open, whole)) = self.lock().clone() else {
+            return Ok(None);
+        };
+        let head = reader.head()?;
+        if head.hash() != open.parent_hash {
+            return Ok(None);
+        }
+        let (before, block) = (reader.state(head.number)?, &whole.block);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let hashes: Vec<B256> = block.transactions.iter().map(|tx| tx.hash()).collect();
+        let known = state
+            .as_ref()
+            .filter(|known| known.open == open && known.transactions == hashes);
+        let changes = match known {
+            Some(known) => Arc::clone(&known.changes),
+            None => {
+                let (view, none) = (before.clone(), &mut NoCandidates);
+                let (txs, inputs) = (&block.transactions, &open.inputs);
+                let done = execute(spec, &head, head.hash(), inputs, view, txs, none)?;
+                let changes = Arc::new(done.changes);
+                *state = Some(Executed {
+                    open,
+                    transactions: hashes,
+                    changes: Arc::clone(&changes),
+                });
+                changes
+            }
+        };
+        Ok(Some((block.header.inner().clone(), before.with(changes))))
     }
 
     /// The open block is complete, or given up.
@@ -119,7 +176,7 @@ impl Feed {
 
     fn publish(&self, sub: SubBlock) {
         let mut lock = self.lock();
-        let whole = lock.get_or_insert_with(|| Arc::new(sub.open.empty()));
+        let (_, whole) = lock.get_or_insert_with(|| (sub.open.clone(), Arc::new(sub.open.empty())));
         // Copies only while somebody looks at the block as it was.
         let whole = Arc::make_mut(whole);
         let block = Arc::make_mut(&mut whole.block);
@@ -150,7 +207,7 @@ pub(crate) struct Live<'a> {
 }
 
 /// What a live block needs from around it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Slot<'a> {
     pub(crate) pool: &'a Arc<Pool>,
     pub(crate) feed: &'a Feed,
@@ -168,12 +225,11 @@ impl<'a> Live<'a> {
         // Before the look at the pool, so that an arrival in between shows.
         let seen = slot.pool.arrivals();
         Self {
-            slot,
             best: slot.pool.best(slot.open.base_fee),
             seen,
             next: HashMap::new(),
             untold: SubBlock {
-                open: slot.open,
+                open: slot.open.clone(),
                 index: 0,
                 first: 0,
                 transactions: Vec::new(),
@@ -181,6 +237,7 @@ impl<'a> Live<'a> {
             },
             due: slot.clock.now() + slot.interval,
             idle_due: Duration::ZERO,
+            slot,
         }
     }
 
@@ -192,7 +249,7 @@ impl<'a> Live<'a> {
         self.due = now + self.slot.interval;
         self.idle_due = now + CLOSEST.min(self.slot.interval);
         let next = SubBlock {
-            open: self.slot.open,
+            open: self.slot.open.clone(),
             index: self.untold.index + 1,
             first: self.untold.first + self.untold.transactions.len(),
             transactions: Vec::new(),
@@ -206,7 +263,7 @@ impl<'a> Live<'a> {
     fn look(&mut self) {
         let next = &self.next;
         let from = |sender: &Address, chain: u64| next.get(sender).map_or(Some(chain), |n| *n);
-        let Slot { pool, open, .. } = self.slot;
+        let Slot { pool, open, .. } = &self.slot;
         self.best = pool.best_since(&mut self.seen, open.base_fee, from);
     }
 }

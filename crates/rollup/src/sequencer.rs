@@ -170,9 +170,8 @@ impl BlockMaker {
             open: OpenBlock {
                 number: head.number + 1,
                 parent_hash: head.hash(),
-                timestamp: attributes.timestamp,
                 base_fee: self.spec.next_base_fee(&head)?,
-                gas_limit: attributes.gas_limit,
+                inputs: attributes.inputs(&self.spec)?,
             },
             end: self.slot_end(attributes.timestamp, &head)?,
             interval: Duration::from_millis(self.config.sub_block),

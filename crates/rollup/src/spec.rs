@@ -1,11 +1,14 @@
 //! Which rules apply when: chain id, forks, fee parameters.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    evm::RollupEvmFactory,
+};
 use alloc::{format, string::ToString};
 use alloy_consensus::Header;
 use alloy_eips::{calc_next_block_base_fee, eip1559::BaseFeeParams};
 use alloy_evm::EvmEnv;
-use alloy_op_evm::{OpBlockExecutorFactory, OpEvmFactory, block::OpAlloyReceiptBuilder};
+use alloy_op_evm::{OpBlockExecutorFactory, block::OpAlloyReceiptBuilder};
 use alloy_op_hardforks::{ForkCondition, OpChainHardforks, OpHardfork, OpHardforks};
 use alloy_primitives::{B64, Bytes};
 use op_alloy_consensus::{
@@ -25,23 +28,35 @@ pub struct ChainSpec {
     /// EIP-1559 parameters used where a block names none (Canyon's, in OP Stack terms).
     pub base_fee_params: BaseFeeParams,
     ethereum: bool,
-    factory: OpBlockExecutorFactory<OpAlloyReceiptBuilder, OpChainHardforks, OpEvmFactory>,
+    factory: OpBlockExecutorFactory<OpAlloyReceiptBuilder, OpChainHardforks, RollupEvmFactory>,
 }
 
 impl ChainSpec {
-    /// A chain with every fork up to Jovian active at genesis.
+    /// A chain with every fork up to Jovian active at genesis, and no other one.
     #[must_use]
     pub fn jovian_at_genesis(chain_id: u64) -> Self {
+        Self::with_karst(chain_id, None)
+    }
+
+    /// A chain with every fork up to Jovian active at genesis, and Karst from `karst_time` on (Unix
+    /// seconds; zero for genesis, `None` for never).
+    ///
+    /// Karst is Osaka's EVM, fewer pairs for `bn256Pairing`, and the cap of EIP-7825 on the gas of
+    /// what is not a deposit (specs, "Karst: Execution Engine").
+    #[must_use]
+    pub fn with_karst(chain_id: u64, karst_time: Option<u64>) -> Self {
         use OpHardfork::{
-            Bedrock, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian, Regolith,
+            Bedrock, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian, Karst, Regolith,
         };
+        let karst = karst_time.map(|time| (Karst, ForkCondition::Timestamp(time)));
         let forks = [
             Regolith, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Jovian,
         ]
         .map(|fork| (fork, ForkCondition::Timestamp(0)));
         let forks = [(Bedrock, ForkCondition::Block(0))]
             .into_iter()
-            .chain(forks);
+            .chain(forks)
+            .chain(karst);
         Self::new(
             chain_id,
             BaseFeeParams::optimism_canyon(),
@@ -50,9 +65,6 @@ impl ChainSpec {
     }
 
     /// Ethereum with every fork up to Prague active at genesis: a layer 1 for development.
-    ///
-    /// Blocks are executed by Ethereum's rules. Calls that are not sent (`eth_call` and the like)
-    /// run on the OP Stack's EVM at Isthmus, which is Prague plus the precompile of RIP-7212.
     #[must_use]
     pub fn ethereum(chain_id: u64) -> Self {
         use OpHardfork::{Bedrock, Canyon, Ecotone, Fjord, Granite, Holocene, Isthmus, Regolith};
@@ -73,7 +85,38 @@ impl ChainSpec {
         }
     }
 
-    /// Whether blocks are executed by Ethereum's rules instead of the OP Stack's.
+    /// The rules that a genesis description asks for: the OP Stack's up to Jovian, and Karst from
+    /// its `karstTime` on, which is where op-reth reads it.
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn of_genesis(genesis: &alloy_genesis::Genesis) -> Self {
+        Self::with_karst(genesis.config.chain_id, genesis_karst_time(genesis))
+    }
+
+    /// When Karst becomes active, Unix seconds; `None` for never.
+    #[must_use]
+    pub fn karst_time(&self) -> Option<u64> {
+        match self.forks().op_fork_activation(OpHardfork::Karst) {
+            ForkCondition::Timestamp(time) => Some(time),
+            _ => None,
+        }
+    }
+
+    /// Whether Karst rules hold at `timestamp`.
+    #[must_use]
+    pub fn is_karst(&self, timestamp: u64) -> bool {
+        self.forks().is_karst_active_at_timestamp(timestamp)
+    }
+
+    /// The most gas that a transaction which is no deposit may ask for at `timestamp` (EIP-7825,
+    /// since Karst).
+    #[must_use]
+    pub fn transaction_gas_cap(&self, timestamp: u64) -> Option<u64> {
+        self.is_karst(timestamp)
+            .then_some(revm::primitives::eip7825::TX_GAS_LIMIT_CAP)
+    }
+
+    /// Whether the chain runs by Ethereum's rules instead of the OP Stack's.
     #[must_use]
     pub const fn is_ethereum(&self) -> bool {
         self.ethereum
@@ -102,7 +145,7 @@ impl ChainSpec {
         let factory = OpBlockExecutorFactory::new(
             OpAlloyReceiptBuilder::default(),
             forks,
-            OpEvmFactory::default(),
+            RollupEvmFactory::default(),
         );
         Self {
             chain_id,
@@ -114,13 +157,13 @@ impl ChainSpec {
 
     pub(crate) const fn factory(
         &self,
-    ) -> &OpBlockExecutorFactory<OpAlloyReceiptBuilder, OpChainHardforks, OpEvmFactory> {
+    ) -> &OpBlockExecutorFactory<OpAlloyReceiptBuilder, OpChainHardforks, RollupEvmFactory> {
         &self.factory
     }
 
     #[cfg(feature = "std")]
-    pub(crate) fn factory_evm(&self) -> OpEvmFactory {
-        OpEvmFactory::default()
+    pub(crate) const fn factory_evm(&self) -> &RollupEvmFactory {
+        self.factory.evm_factory()
     }
 
     /// The fork schedule.
@@ -217,6 +260,13 @@ impl ChainSpec {
             encode_holocene_extra_data(params, self.base_fee_params).map_err(|e| invalid(&e))
         }
     }
+}
+
+/// `karstTime` of a genesis description.
+#[cfg(feature = "std")]
+pub(crate) fn genesis_karst_time(genesis: &alloy_genesis::Genesis) -> Option<u64> {
+    let value = genesis.config.extra_fields.get("karstTime")?;
+    value.as_u64()
 }
 
 #[cfg(test)]

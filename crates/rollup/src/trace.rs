@@ -4,20 +4,22 @@
 //! run first, through the same block executor that made the block.
 
 use crate::{
-    block::Block,
+    block::{Block, Transaction},
     error::{Error, Result},
-    exec::{BlockInputs, classify},
+    ethereum,
+    exec::classify,
     spec::ChainSpec,
     state::View,
 };
 use alloy_eips::eip2718::WithEncoded;
 use alloy_evm::{
     Evm, EvmFactory, FromTxWithEncoded,
-    block::{BlockExecutor, BlockExecutorFactory, TxResult},
+    block::{BlockExecutionError, BlockExecutor, BlockExecutorFactory, TxResult},
+    eth::EthEvmFactory,
 };
 use alloy_op_evm::{OpBlockExecutionCtx, OpTx};
 use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, GethTrace};
-use revm::database::State;
+use revm::{DatabaseRef, context::result::HaltReasonTr, database::State};
 use revm_inspectors::tracing::{DebugInspector, DebugInspectorError, TransactionContext};
 
 /// Most gas of a transaction whose single steps are traced: a step is some hundred bytes.
@@ -63,34 +65,66 @@ pub fn trace_block(
         .map(|(_, tx)| alloy_consensus::Transaction::gas_limit(tx.envelope()))
         .max();
     let inspector = inspector(options.clone(), most.unwrap_or_default())?;
-    let inputs = BlockInputs::of(&block.header);
+    let header = block.header.inner();
     let mut db = State::builder().with_database_ref(state).build();
+    if spec.is_ethereum() {
+        let env = ethereum::environment(spec, header);
+        let evm = EthEvmFactory::default().create_evm_with_inspector(&mut db, env, inspector);
+        let executor = ethereum::executor(evm, header);
+        return follow(executor, block, index, |executor, tx| {
+            let inner = ethereum::recovered(tx)?;
+            let encoded = WithEncoded::new(tx.encoded.clone(), &inner);
+            executor.execute_transaction_without_commit(encoded)
+        });
+    }
     let factory = spec.factory();
-    let env = spec.evm_env(&block.header);
-    let mut evm = factory
+    let env = spec.evm_env(header);
+    let evm = factory
         .evm_factory()
         .create_evm_with_inspector(&mut db, env, inspector);
-    evm.disable_inspector();
     let context = OpBlockExecutionCtx {
-        parent_hash: block.header.parent_hash,
-        parent_beacon_block_root: inputs.parent_beacon_block_root,
-        extra_data: inputs.extra_data,
+        parent_hash: header.parent_hash,
+        parent_beacon_block_root: header.parent_beacon_block_root,
+        extra_data: header.extra_data.clone(),
     };
-    let mut executor = factory.create_executor(evm, context);
+    let executor = factory.create_executor(evm, context);
+    follow(executor, block, index, |executor, tx| {
+        let encoded = WithEncoded::new(tx.encoded.clone(), &tx.inner);
+        executor.execute_transaction_without_commit(encoded)
+    })
+}
+
+/// Runs a block on its executor, whose inspector watches what is wanted. `run` executes one
+/// transaction.
+fn follow<E>(
+    mut executor: E,
+    block: &Block,
+    index: Option<usize>,
+    run: impl Fn(&mut E, &Transaction) -> std::result::Result<E::Result, BlockExecutionError>,
+) -> Result<Vec<GethTrace>>
+where
+    E: BlockExecutor<
+        Evm: Evm<
+            DB: DatabaseRef<Error: std::fmt::Display>,
+            Inspector = DebugInspector,
+            HaltReason: HaltReasonTr,
+        >,
+    >,
+{
+    let wanted = |at: usize| index.is_none_or(|index| index == at);
+    executor.evm_mut().disable_inspector();
     executor.apply_pre_execution_changes().map_err(classify)?;
     let mut traces = Vec::new();
     for (at, tx) in block.transactions.iter().enumerate() {
         executor.evm_mut().set_inspector_enabled(wanted(at));
-        let encoded = WithEncoded::new(tx.encoded.clone(), &tx.inner);
-        let outcome = executor
-            .execute_transaction_without_commit(encoded)
-            .map_err(classify)?;
+        let outcome = run(&mut executor, tx).map_err(classify)?;
         if wanted(at) {
             let place = TransactionContext {
                 block_hash: Some(block.hash()),
                 tx_index: Some(at),
                 tx_hash: Some(tx.hash()),
             };
+            // A deposit or not, the tracers look at what every transaction has.
             let asked = OpTx::from_encoded_tx(tx.envelope(), tx.sender(), tx.encoded.clone());
             let around = executor.evm().block().clone();
             let (db, inspector, _) = executor.evm_mut().components_mut();

@@ -88,6 +88,18 @@ impl Witness {
 pub struct BlockWitness {
     /// Which chain's rules apply ([`ChainSpec::of_chain`]).
     pub chain_id: u64,
+    /// When Karst becomes active on a chain of our own.
+    #[cfg_attr(
+        feature = "std",
+        serde(default, skip_serializing_if = "Option::is_none")
+    )]
+    pub karst_time: Option<u64>,
+    /// Whether the chain runs by Ethereum's rules.
+    #[cfg_attr(
+        feature = "std",
+        serde(default, skip_serializing_if = "core::ops::Not::not")
+    )]
+    pub ethereum: bool,
     /// RLP of the block, as `debug_getRawBlock` gives it.
     pub block: Bytes,
     /// The preimages.
@@ -102,7 +114,11 @@ impl BlockWitness {
     /// When the block does not decode, breaks a rule, or a preimage is missing.
     pub fn replay(&self) -> Result<(Sealed<Header>, Sealed<Header>)> {
         let block = Block::decode_rlp(&self.block)?;
-        let spec = ChainSpec::of_chain(self.chain_id);
+        let spec = match (self.ethereum, self.karst_time) {
+            (true, _) => ChainSpec::ethereum(self.chain_id),
+            (false, None) => ChainSpec::of_chain(self.chain_id),
+            (false, karst) => ChainSpec::with_karst(self.chain_id, karst),
+        };
         let preimages = Index::of(&self.witness);
         let parent = preimages.header(block.header.parent_hash)?;
         let parent = parent.ok_or_else(|| missing("header", block.header.parent_hash))?;

@@ -4,15 +4,20 @@
 mod common;
 
 use alloy_consensus::EMPTY_ROOT_HASH;
-use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
-use alloy_primitives::{Address, B64, B256, Bytes, Sealable, TxKind, U256, address};
+use alloy_eips::{BlockId, eip7685::EMPTY_REQUESTS_HASH};
+use alloy_primitives::{Address, B64, B256, Bytes, Sealable, TxKind, U256, address, hex};
+use alloy_rpc_types_eth::TransactionRequest;
+use alloy_rpc_types_trace::geth::GethDebugTracingOptions;
 use common::*;
 use openledger_rollup::{
     Chain, ChainConfig, ChainHandle, Error,
+    call::{CallOutcome, Overrides},
     derived::Derived,
     engine::PayloadAttributes,
     genesis::{BASE_FEE_VAULT, SEQUENCER_FEE_VAULT},
     spec::ChainSpec,
+    trace::trace_block,
+    witness::BlockWitness,
 };
 
 fn ethereum() -> (Chain, ChainHandle) {
@@ -189,4 +194,65 @@ fn a_batch_with_an_invalid_transaction_makes_no_block() {
     }
     let unknown = chain.derive(B256::repeat_byte(1), &attributes(&chain));
     assert!(matches!(unknown, Err(Error::Unknown { .. })), "{unknown:?}");
+}
+
+/// A signature of P-256 that is good (RIP-7212), for the precompile that Prague does not have.
+const P256: [u8; 160] = hex!(
+    "4cee90eb86eaa050036147a12d49004b6b9c72bd725d39d4785011fe190f0b4d"
+    "a73bd4903f0ce3b639bbbf6e8e80d16931ff4bcf5993d58468e8fb19086e8cac"
+    "36dbcd03009df8c59286b162af3bd7fcc0450c9aa81be5d10d312af6c66b1d60"
+    "4aebd3099c618202fcfe16ae7770b0c49ab5eadf74b754204a3bb6060e44eff3"
+    "7618b065f9832de4ca6ca971a7a1adc826d0f7c00181a5fb2ddf79ae00b4e10e"
+);
+
+#[test]
+fn calls_and_traces_on_ethereum_run_by_its_own_rules() {
+    let (_chain, ethereum) = ethereum();
+    let (_chain, rollup) = open(genesis());
+    let verify = |chain: &ChainHandle| {
+        let request = TransactionRequest::default()
+            .to(address!("0000000000000000000000000000000000000100"))
+            .input(Bytes::from(P256).into());
+        let latest = BlockId::latest();
+        let outcome = chain.call(request.clone(), latest, Overrides::default());
+        let CallOutcome::Success { output, .. } = outcome.unwrap() else {
+            panic!("a call to an address without code succeeds");
+        };
+        let options: GethDebugTracingOptions =
+            serde_json::from_value(serde_json::json!({ "tracer": "callTracer" })).unwrap();
+        let trace = chain
+            .with_context(latest, |c| c.trace(request, Overrides::default(), options))
+            .unwrap();
+        let traced = serde_json::to_value(trace).unwrap()["output"].clone();
+        (output.len(), traced.is_null() || traced == "0x")
+    };
+    assert_eq!(verify(&ethereum), (0, true));
+    assert_eq!(verify(&rollup), (32, false));
+
+    // A transaction in a block: nobody but its sender, the receiver and the miner is touched.
+    let (from, to) = (wallet(0), Address::repeat_byte(9));
+    let touched = |chain: &ChainHandle| {
+        chain.send_raw(transfer(&from, 0, to, 5)).unwrap();
+        let block = chain.make_block().unwrap();
+        let options = serde_json::json!({
+            "tracer": "prestateTracer", "tracerConfig": { "diffMode": true }
+        });
+        let options = serde_json::from_value(options).unwrap();
+        let state = chain.state(BlockId::number(0)).unwrap();
+        let traces = trace_block(chain.spec(), &state, &block, None, &options).unwrap();
+        let trace = serde_json::to_value(&traces[0]).unwrap();
+        let post = trace["post"].as_object().unwrap().clone();
+        let vault = BASE_FEE_VAULT.to_string().to_lowercase();
+        (post.len(), post.contains_key(&vault))
+    };
+    assert_eq!(touched(&ethereum), (3, false));
+    assert!(touched(&rollup).1);
+
+    let witness = ethereum.witness(BlockId::number(1)).unwrap();
+    assert!(witness.ethereum);
+    let json = serde_json::to_string(&witness).unwrap();
+    let read: BlockWitness = serde_json::from_str(&json).unwrap();
+    let (computed, claimed) = read.replay().unwrap();
+    assert_eq!(computed, claimed);
+    assert_eq!(claimed.hash(), ethereum.head().unwrap().hash());
 }

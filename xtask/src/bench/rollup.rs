@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::{Goal, Measurement, Others, write};
-use crate::environment::{Repo, npm_packages};
+use crate::environment::{Repo, anvil};
 use crate::network::{number, scratch};
 use crate::process::{command, execute, line, read};
 
@@ -39,9 +39,7 @@ const EXAMPLES: [(&str, &str); 4] = [
 ];
 
 pub(super) fn run(repo: &Repo) -> Result<()> {
-    let dir = repo.path("bench/rollup");
-    npm_packages(&dir)?;
-    let anvil = dir.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
+    let anvil = anvil(repo)?;
     for (package, example) in EXAMPLES {
         let build = ["build", "--release", "-p", package, "--example", example];
         execute(&mut command(&repo.root, "cargo", &build))?;
@@ -123,7 +121,10 @@ impl Bench {
             std::fs::remove_dir_all(&data)?;
         }
         let mut serve = Command::new(self.examples.join("rollup"));
-        serve.arg("serve").args([&self.genesis, &data]).args(options);
+        serve
+            .arg("serve")
+            .args([&self.genesis, &data])
+            .args(options);
         let mut child = start(serve.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let out = child.stdout.take().context("its output is a pipe")?;
         let mut first = String::new();
@@ -265,7 +266,10 @@ impl Bench {
             })
         };
         Ok(vec![
-            row("a transfer at 1,000 a second, median to its pre-confirmation", 20.0)?,
+            row(
+                "a transfer at 1,000 a second, median to its pre-confirmation",
+                20.0,
+            )?,
             row("the same, to its receipt in a sub-block", 220.0)?,
         ])
     }
@@ -275,10 +279,14 @@ impl Bench {
         let outcome = self.example("da_bytes", &["15000", "9", "10"])?;
         println!("{outcome}");
         Ok(Measurement {
-            metric: "data availability, half transfers, half ERC-20, at the batcher's quality".to_owned(),
+            metric: "data availability, half transfers, half ERC-20, at the batcher's quality"
+                .to_owned(),
             unit: "bytes/tx",
             ours: number(&outcome, "/default/compressed_bytes_per_tx")?,
-            peer: Some(("span batch, brotli q9".to_owned(), number(&outcome, "/brotli/0/compressed_bytes_per_tx")?)),
+            peer: Some((
+                "span batch, brotli q9".to_owned(),
+                number(&outcome, "/brotli/0/compressed_bytes_per_tx")?,
+            )),
             goal: Some(Goal::AtMost(76.0)),
             command: COMMAND,
             details: outcome,
@@ -293,7 +301,10 @@ impl Bench {
             metric: "60,000 transactions derived, data in files".to_owned(),
             unit: "tx/s",
             ours: number(&outcome, "/tx_per_second")?,
-            peer: Some(("kona-derive 0.4.5".to_owned(), number(&outcome, "/kona_tx_per_second")?)),
+            peer: Some((
+                "kona-derive 0.4.5".to_owned(),
+                number(&outcome, "/kona_tx_per_second")?,
+            )),
             goal: Some(Goal::AtLeast(100_000.0)),
             command: COMMAND,
             details: outcome,
@@ -309,7 +320,10 @@ impl Bench {
             metric: "100,000 transfers, a verifier from nothing".to_owned(),
             unit: "s",
             ours: number(&outcome, "/verifier_seconds")?,
-            peer: Some(("the sequencer".to_owned(), number(&outcome, "/sequencer_seconds")?)),
+            peer: Some((
+                "the sequencer".to_owned(),
+                number(&outcome, "/sequencer_seconds")?,
+            )),
             goal: Some(Goal::RatioAtMost(1.0)),
             command: COMMAND,
             details: outcome,

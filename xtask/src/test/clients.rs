@@ -1,4 +1,5 @@
-//! Clients that people really use, against a live node: cast, viem, openai-python, a browser.
+//! Clients that people really use, against a live node: cast, viem, openai-python, a browser; and
+//! anvil as a layer 1 that is not ours.
 //!
 //! One network is started on a small Datanet; every script in tests/clients/ then runs against
 //! it and learns all it needs from its environment:
@@ -7,7 +8,7 @@
 //! |---|---|
 //! | `OPENLEDGER_SUMMARY` | path of the JSON summary that the node printed |
 //! | `OPENLEDGER_RPC`, `OPENLEDGER_HTTP` | base URLs |
-//! | `OPENLEDGER`, `CAST`, `CHROMIUM` | paths of the programs |
+//! | `OPENLEDGER`, `ANVIL`, `CAST`, `CHROMIUM` | paths of the programs |
 //! | `OPENLEDGER_SCREENSHOTS` | folder for screenshots of the pages |
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::cli_docs::debug_binary;
-use crate::environment::{Repo, chromium, npm_packages, python_venv, write_text};
+use crate::environment::{Repo, anvil, chromium, npm_packages, python_venv, write_text};
 use crate::network::{Network, TINY, scratch};
 use crate::process::{command, execute, exists};
 
@@ -31,6 +32,7 @@ pub(super) fn run(repo: &Repo) -> Result<()> {
     let python = python_venv("venv-clients", &dir.join("requirements.txt"))?;
     let chromium = chromium()?;
     let cast = native_cast(repo)?;
+    let anvil = anvil(repo)?;
 
     let scratch = scratch(repo, "clients")?;
     let mut network = Network::start(repo, &binary, &scratch, &TINY)?;
@@ -53,6 +55,7 @@ pub(super) fn run(repo: &Repo) -> Result<()> {
         ("OPENLEDGER_DA", url("da")?),
         ("OPENLEDGER_HTTP", url("http")?),
         ("OPENLEDGER", binary.to_string_lossy().into_owned()),
+        ("ANVIL", anvil.to_string_lossy().into_owned()),
         ("CAST", cast.to_string_lossy().into_owned()),
         ("CHROMIUM", chromium.to_string_lossy().into_owned()),
         (

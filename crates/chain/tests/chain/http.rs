@@ -83,6 +83,7 @@ fn call(request: &Value) -> (Option<Address>, Call) {
         value: Wei::new(value),
         data: some("input").map(parse).unwrap_or_default(),
         gas: some("gas").map(number),
+        ..Call::default()
     };
     (some("from").map(parse), call)
 }

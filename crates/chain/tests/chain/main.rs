@@ -5,6 +5,7 @@ mod challenges;
 mod deploying;
 mod http;
 mod records;
+mod replacing;
 mod sending;
 mod story;
 mod support;

@@ -34,6 +34,7 @@ pub(crate) const CONFIG: SenderConfig = SenderConfig {
     resubmit: std::time::Duration::from_millis(1),
     timeout: std::time::Duration::from_secs(60),
     gas_margin_percent: 25,
+    replacement: None,
 };
 
 pub(crate) const NAMES: [&str; 8] = [

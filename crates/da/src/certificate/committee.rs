@@ -268,6 +268,26 @@ impl Operators {
         Self::from_secrets(secrets, threshold_percent, srs)
     }
 
+    /// `count` operators whose keys follow from `seed`, for development: no more secret than that.
+    ///
+    /// # Errors
+    /// [`CommitteeError`] if there is no committee of this size or threshold.
+    pub fn from_seed(
+        seed: &str,
+        count: usize,
+        threshold_percent: u8,
+        srs: &Srs,
+    ) -> Result<Self, CommitteeError> {
+        if !(1..=MAX_OPERATORS).contains(&count) {
+            return Err(CommitteeError::Count { count });
+        }
+        let secrets = (0..count).map(|index| {
+            let digest = keccak256(format!("{seed} {index}"));
+            Fr::from_be_bytes_mod_order(digest.as_slice())
+        });
+        Self::from_secrets(secrets.collect(), threshold_percent, srs)
+    }
+
     pub(super) fn from_secrets(
         secrets: Vec<Fr>,
         threshold_percent: u8,

@@ -135,6 +135,13 @@ pub enum CertificateError {
         /// In which way.
         reason: &'static str,
     },
+    /// The payload is the one that was signed, and what else was signed about it is wrong. Nothing
+    /// that anybody sends makes such a certificate hold.
+    #[error("its {part} is not that of its payload")]
+    Contradiction {
+        /// Length or commitment.
+        part: &'static str,
+    },
 }
 
 impl CertificateError {
@@ -151,7 +158,8 @@ impl CertificateError {
             | Self::Stake { .. }
             | Self::Key
             | Self::Signature
-            | Self::Payload { .. } => InvalidReason::Unproven,
+            | Self::Payload { .. }
+            | Self::Contradiction { .. } => InvalidReason::Unproven,
         }
     }
 }
@@ -288,28 +296,36 @@ impl Certificate {
         Ok(())
     }
 
-    /// Whether `payload` is the one it is about: by its length and digest, and with a setup by
+    /// Whether `payload` is the one it is about: by its digest and length, and with a setup by
     /// making the commitment again, which costs as much as making it.
     ///
     /// # Errors
-    /// [`CertificateError::Payload`] if not.
+    /// [`CertificateError::Payload`] for another payload, [`CertificateError::Contradiction`] for
+    /// a certificate that is wrong about its own.
     pub fn verify_payload(
         &self,
         payload: &[u8],
         srs: Option<&Srs>,
     ) -> Result<(), CertificateError> {
-        let wrong = |reason| Err(CertificateError::Payload { reason });
-        if payload.len() != usize::try_from(self.header.length).unwrap_or(usize::MAX) {
-            return wrong("its length is another");
-        }
         if keccak256(payload) != self.header.digest {
-            return wrong("its digest is another");
+            let reason = "its digest is another";
+            return Err(CertificateError::Payload { reason });
+        }
+        let wrong = |part| Err(CertificateError::Contradiction { part });
+        if payload.len() != usize::try_from(self.header.length).unwrap_or(usize::MAX) {
+            return wrong("length");
         }
         match srs.map(|srs| srs.commit(payload)) {
             None => Ok(()),
             Some(Ok(commitment)) if commitment == self.header.commitment => Ok(()),
-            Some(_) => wrong("its commitment is another"),
+            Some(_) => wrong("commitment"),
         }
+    }
+
+    /// Digest of the committee that it names: [`Committee::digest`].
+    #[must_use]
+    pub fn committee(&self) -> B256 {
+        self.header.committee
     }
 
     /// The KZG commitment to the encoded payload.
@@ -399,7 +415,7 @@ impl Verifier {
     /// Whether `payload` is the certificate's.
     ///
     /// # Errors
-    /// [`CertificateError::Payload`] if not.
+    /// As [`Certificate::verify_payload`].
     pub fn verify_payload(
         &self,
         certificate: &Certificate,

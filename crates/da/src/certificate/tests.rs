@@ -167,8 +167,53 @@ fn another_setup_is_another_committee_and_another_commitment() {
     let error = certificate.verify_payload(PAYLOAD, Some(&SRS)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the payload is not the certificate's: its commitment is another"
+        "its commitment is not that of its payload"
     );
+}
+
+#[test]
+fn what_is_signed_about_another_payload_is_wrong_for_everybody() {
+    let operators = operators(4);
+    let sound = operators.certify(&SRS, PAYLOAD, 3).unwrap().header;
+    let other = operators.certify(&SRS, b"other", 3).unwrap().header;
+    for (part, header) in [
+        (
+            "commitment",
+            Header {
+                commitment: other.commitment,
+                ..sound.clone()
+            },
+        ),
+        (
+            "length",
+            Header {
+                length: sound.length - 1,
+                ..sound
+            },
+        ),
+    ] {
+        // Everybody signed it, and it is not so.
+        let certificate = operators.sign(header, 0b1111);
+        certificate.verify(operators.committee()).unwrap();
+        let error = certificate.verify_payload(PAYLOAD, Some(&SRS)).unwrap_err();
+        assert_eq!(error, CertificateError::Contradiction { part });
+        assert_eq!(error.reason(), InvalidReason::Unproven);
+        // Of another payload it says nothing.
+        let error = certificate.verify_payload(b"else", Some(&SRS)).unwrap_err();
+        assert!(matches!(error, CertificateError::Payload { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_seed_is_a_committee() {
+    let of =
+        |seed, count| Operators::from_seed(seed, count, 67, &SRS).map(|o| o.committee().clone());
+    let one = of("one", 4).unwrap();
+    assert_eq!(one.operators(), 4);
+    assert_eq!(of("one", 4).unwrap(), one);
+    assert_ne!(of("another", 4).unwrap().digest(), one.digest());
+    assert_ne!(of("one", 3).unwrap().digest(), one.digest());
+    assert!(of("one", 0).is_err() && of("one", MAX_OPERATORS + 1).is_err());
 }
 
 #[test]

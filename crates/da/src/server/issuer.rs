@@ -20,8 +20,7 @@ impl Issuer {
     /// The operators of the server at `folder`.
     pub(super) fn open(folder: &Path, config: &Certificates) -> Result<Self, CommitteeError> {
         let srs = Arc::new(Srs::development(Some(folder)));
-        let file = folder.join("operators.secret");
-        let operators = Operators::open(&file, config.operators, config.threshold_percent, &srs)?;
+        let operators = config.open(folder, &srs)?;
         Ok(Self {
             verifier: Verifier::new(operators.committee().clone()),
             operators,
@@ -34,10 +33,11 @@ impl Issuer {
         self.operators.committee()
     }
 
-    /// A certificate for `payload`, which is stored.
-    pub(super) fn certify(&self, payload: &[u8]) -> Result<Certificate, CertificateError> {
-        let block = (self.reference_block)();
-        self.operators.certify(&self.srs, payload, block)
+    /// A certificate for `payload`, which is stored; `None` while the head of the layer 1 is not
+    /// known.
+    pub(super) fn certify(&self, payload: &[u8]) -> Option<Result<Certificate, CertificateError>> {
+        let block = (self.reference_block)()?;
+        Some(self.operators.certify(&self.srs, payload, block))
     }
 
     pub(super) fn verify(

@@ -25,7 +25,7 @@ mod routes;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::MAX_PAYLOAD_LEN;
-use crate::certificate::{Committee, CommitteeError};
+use crate::certificate::{Committee, CommitteeError, Operators, Srs};
 use crate::vault::Vault;
 use faults::Faults;
 use issuer::Issuer;
@@ -42,8 +42,9 @@ use routes::State;
 /// A clock: seconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// The number of the layer 1's newest block that the caller knows.
-pub type BlockNumber = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// The number of the layer 1's newest block; `None` while it is not known, and then there are no
+/// certificates. It may block.
+pub type BlockNumber = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// How the server makes certificates.
 #[derive(Clone)]
@@ -51,6 +52,9 @@ pub struct Certificates {
     /// How many operators there are, when their keys are made at the first start; then the file
     /// `operators.secret` in the folder says so.
     pub operators: usize,
+    /// What the operators' keys follow from, for development; without it they are made by chance
+    /// and kept in the folder.
+    pub seed: Option<String>,
     /// The share of the stake that must have signed, in percent.
     pub threshold_percent: u8,
     /// What certificates refer to. They are stale when included [`RECENCY_WINDOW`] blocks later.
@@ -65,8 +69,18 @@ impl Certificates {
     pub fn new(reference_block: BlockNumber) -> Self {
         Self {
             operators: 4,
+            seed: None,
             threshold_percent: 67,
             reference_block,
+        }
+    }
+
+    /// The operators of the server whose folder is `folder`.
+    pub(crate) fn open(&self, folder: &Path, srs: &Srs) -> Result<Operators, CommitteeError> {
+        let (count, threshold) = (self.operators, self.threshold_percent);
+        match &self.seed {
+            Some(seed) => Operators::from_seed(seed, count, threshold, srs),
+            None => Operators::open(&folder.join("operators.secret"), count, threshold, srs),
         }
     }
 }

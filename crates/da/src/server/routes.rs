@@ -377,8 +377,11 @@ impl State {
             let digest = state.vault.put(&payload, (state.config.clock)(), span)?;
             let commitment = match &state.issuer {
                 Some(issuer) if certify => {
+                    let unknown =
+                        "the head of the layer 1, which certificates refer to, is unknown";
                     let certificate = issuer
                         .certify(&payload)
+                        .ok_or_else(|| Refusal::Internal(unknown.into()))?
                         .map_err(|error| Refusal::BadRequest(error.to_string()))?;
                     let bytes = certificate.encode().into();
                     Commitment::certificate(CertificateKind::Development, bytes)?

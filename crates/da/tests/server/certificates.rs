@@ -13,7 +13,8 @@ fn certifying(dir: &Path) -> (Served, Arc<AtomicU64>) {
     let block = head.clone();
     let served = Served::new(dir, |config| {
         config.fault_injection = true;
-        let block = Arc::new(move || block.load(Ordering::SeqCst));
+        let block =
+            Arc::new(move || Some(block.load(Ordering::SeqCst)).filter(|block| *block != 0));
         config.certificates = Some(Certificates::new(block));
     });
     (served, head)
@@ -66,6 +67,11 @@ fn a_put_is_certified_and_survives_a_restart() {
     assert_eq!(certificate.reference_block(), 50);
     assert_eq!(certificate.signers(), 0b1111);
     // A payload can be certified again as of a later block, and both hold.
+    head.store(60, Ordering::SeqCst);
+    // Without a block to refer to there is nothing to sign; the server may know it again soon.
+    head.store(0, Ordering::SeqCst);
+    let error = client.put(&payload).unwrap_err();
+    assert!(matches!(error, DaError::Unavailable { .. }), "{error}");
     head.store(60, Ordering::SeqCst);
     let later = client.put(&payload).unwrap();
     assert_ne!(later, commitment);

@@ -295,6 +295,9 @@ impl Stage {
                 return Verdict::Drop("too far ahead of an origin that has a successor");
             }
         }
+        if self.config.is_first_in_karst(batch.timestamp) && !batch.transactions.is_empty() {
+            return Verdict::Drop("transactions in the first block of a fork");
+        }
         for transaction in &batch.transactions {
             match transaction.first() {
                 None => return Verdict::Drop("empty transaction"),

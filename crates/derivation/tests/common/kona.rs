@@ -17,9 +17,7 @@ use kona_eips::{BlockNumHash, eip2718::Decodable2718 as _};
 use kona_genesis::{RollupConfig, SystemConfig};
 use kona_op_consensus::OpBlock;
 use kona_protocol::{BatchValidationProvider, BlockInfo, L2BlockInfo};
-use openledger_derivation::{
-    BlockId, COMMITMENT_VERSION, DataAvailability, L1, L2Head,
-};
+use openledger_derivation::{BlockId, COMMITMENT_VERSION, DataAvailability, L1, L2Head};
 use std::{
     collections::VecDeque,
     fmt,
@@ -182,7 +180,7 @@ impl DataAvailabilityProvider for Inbox {
             txs.iter()
                 .map(|raw| TxEnvelope::decode_2718_exact(raw).expect("a transaction"))
                 .map(|tx| match tx.input().split_first() {
-                    Some((&COMMITMENT_VERSION, c)) => self.da.get(c).expect("data"),
+                    Some((&COMMITMENT_VERSION, c)) => self.da.get(c, block.number).expect("data"),
                     _ => tx.input().clone(),
                 })
                 .collect()
@@ -208,7 +206,7 @@ fn kona_config(world: &World) -> RollupConfig {
 
 /// Lets kona derive the chain on which `l2` is what we derived, and compares all attributes, byte
 /// for byte. Returns the time that kona itself took.
-pub fn compare(world: &World, l2: &Arc<MemL2>) -> Duration {
+pub(crate) fn compare(world: &World, l2: &Arc<MemL2>) -> Duration {
     let config = Arc::new(kona_config(world));
     let (l1, provider) = (KonaL1(world.l1.clone()), KonaL2(l2.clone()));
     let genesis = info(&header(&world.l1.block(0).header));

@@ -275,6 +275,14 @@ impl World {
         }
     }
 
+    /// The same world under another rollup configuration.
+    pub fn under(mut self, config: RollupConfig) -> Self {
+        self.l2 = MemL2::new(config.clone());
+        self.builder = AttributesBuilder::new(config.clone(), self.l1.clone());
+        self.config = config;
+        self
+    }
+
     /// An empty chain on the same layer 1, and the pipeline for it.
     pub fn verifier(&self) -> (Verifier, Arc<MemL2>) {
         let l2 = MemL2::new(self.config.clone());
@@ -302,8 +310,9 @@ impl World {
             .builder
             .next_attributes(&parent, origin)
             .expect("attributes");
-        assert_eq!(attributes.no_tx_pool, no_tx_pool);
-        if !no_tx_pool {
+        let first = self.config.is_first_in_karst(attributes.timestamp);
+        assert_eq!(attributes.no_tx_pool, no_tx_pool || first);
+        if !attributes.no_tx_pool {
             attributes.transactions.extend(user);
         }
         self.l2.execute(&attributes)

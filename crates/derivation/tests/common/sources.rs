@@ -254,7 +254,7 @@ impl MemDa {
 }
 
 impl DataAvailability for MemDa {
-    fn get(&self, commitment: &[u8]) -> Result<Bytes, DaError> {
+    fn get(&self, commitment: &[u8], _l1_inclusion: u64) -> Result<Bytes, DaError> {
         if let Some(dir) = self.files.get() {
             let file = std::fs::read(dir.join(hex::encode(commitment)));
             let unavailable = |error: std::io::Error| DaError::Unavailable(error.to_string());

@@ -3,15 +3,17 @@
 //! It keeps nothing. What is safe is on the layer 1, so after a restart it waits until its own
 //! transactions are mined and derived, and goes on behind the safe head: no gap, and nothing twice.
 //! When the layer 1 takes a batch back, the safe head stays behind what was sent; then it is sent
-//! again.
+//! again. A transaction that is too cheap for the layer 1 is replaced by one of the same nonce that
+//! pays more; one that waits there from before a restart, so that nobody knows what it pays, by an
+//! empty one. Either way one of the two is mined, and the safe head says which it was.
 
 use std::time::{Duration, Instant};
 
-use openledger_chain::{Call, Sender};
+use openledger_chain::{Call, Receipt, Replacement, Sender};
 use openledger_da::DaError;
 use openledger_derivation::{
-    BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, L2Head, RollupConfig,
-    inbox_commitment, inbox_frames,
+    BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, L2Head, MAX_BLOB_DATA,
+    RollupConfig, encode_blob, inbox_commitment, inbox_frames,
 };
 use openledger_primitives::{Address, B256, Bytes, keccak256};
 use openledger_rollup::block::RawBlock;
@@ -21,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Stop;
 use super::availability::Availability;
+use super::blobs::{MAX_BLOBS, sidecar};
 use super::rpc::Rpc;
 use crate::{Error, Result};
 
@@ -41,6 +44,12 @@ pub struct BatcherConfig {
     /// The longest that data availability may be out of order before data goes to the layer 1
     /// itself.
     pub fail_over_after: Duration,
+    /// Whether data that goes to the layer 1 itself goes in blobs, and in calldata only if those are
+    /// refused. Whoever derives the chain needs the layer 1's consensus layer then.
+    pub blobs: bool,
+    /// When a transaction that the layer 1 does not take is replaced by one that pays more, and how
+    /// much that may be.
+    pub replacement: Replacement,
 }
 
 impl Default for BatcherConfig {
@@ -49,6 +58,8 @@ impl Default for BatcherConfig {
             limits: ChannelLimits::default(),
             max_channel_duration: Duration::from_secs(10),
             fail_over_after: Duration::from_secs(60),
+            blobs: false,
+            replacement: Replacement::default(),
         }
     }
 }
@@ -64,7 +75,7 @@ pub struct Sent {
     pub transactions: usize,
     /// Its bytes, compressed.
     pub bytes: usize,
-    /// Where it is: `da` behind a commitment, `calldata` on the layer 1 itself.
+    /// Where it is: `da` behind a commitment, `blobs` or `calldata` on the layer 1 itself.
     pub target: &'static str,
     /// The commitment, or nothing.
     pub commitment: Option<Bytes>,
@@ -91,8 +102,10 @@ pub struct Batches {
     pub l1_gas: u64,
     /// Batches that went to the layer 1 because data availability was out of order.
     pub fail_overs: u64,
-    /// Batches that the layer 1 took back.
+    /// Times that the layer 1 took batches back.
     pub lost: u64,
+    /// Blocks of the sequencer that are not safe yet.
+    pub backlog: u64,
     /// What keeps it from going on, if something does.
     pub trouble: Option<String>,
 }
@@ -159,9 +172,21 @@ impl Batcher {
         };
         let mut open: Option<Open> = None;
         let mut last_sent: Option<Sent> = None;
+        let mut safe = cursor.number;
         loop {
             let told = self.told()?;
-            self.note(|done| done.trouble = None);
+            self.note(|done| {
+                done.trouble = None;
+                done.backlog = told.unsafe_l2.number.saturating_sub(told.safe_l2.number);
+            });
+            if told.safe_l2.number < safe {
+                self.note(|done| done.lost += 1);
+                return Err(Error::Conflict(format!(
+                    "the layer 1 took batches back: the safe head went from {safe} to {}",
+                    told.safe_l2.number
+                )));
+            }
+            safe = told.safe_l2.number;
             if told.safe_l2.number > cursor.number && open.is_none() {
                 cursor = told.safe_l2;
             }
@@ -246,8 +271,10 @@ impl Batcher {
     }
 
     /// Waits until all transactions of the account are mined and derived; then the safe head is
-    /// where to go on. `None` when stopped meanwhile.
+    /// where to go on. What is not mined in time is got out of the way. `None` when stopped
+    /// meanwhile.
     fn settled(&self, stop: &Stop) -> Result<Option<Number>> {
+        let mut stuck: Option<(u64, Instant)> = None;
         while !stop.is_set() {
             let node = self.sender.node();
             let (mined, sent, head) = self.runtime.block_on(async {
@@ -257,7 +284,19 @@ impl Batcher {
             })?;
             let told = self.told()?;
             if mined == sent && told.current_l1.number >= head.number {
+                // Transactions that the layer 1 took back have given their nonces back.
+                self.runtime
+                    .block_on(self.sender.forget_nonce(self.account))?;
                 return Ok(Some(told.safe_l2));
+            }
+            match stuck {
+                Some((nonce, since)) if mined < sent && nonce == mined => {
+                    if since.elapsed() >= self.config.replacement.after {
+                        self.runtime
+                            .block_on(self.sender.free_nonce(self.account))?;
+                    }
+                }
+                _ => stuck = Some((mined, Instant::now())),
             }
             stop.wait(POLL);
         }
@@ -334,42 +373,89 @@ impl Batcher {
                 }
             }
         };
-        let data: Vec<Bytes> = match &commitment {
-            Some(commitment) => vec![inbox_commitment(commitment)],
-            None => closed
-                .frames
-                .iter()
-                .map(|frame| inbox_frames([frame]))
-                .collect(),
+        let (target, receipts) = match &commitment {
+            Some(commitment) => ("da", self.post(&[self.call(inbox_commitment(commitment))])?),
+            None => self.send_to_layer1(closed)?,
         };
-        let inbox = self.rollup.batch_inbox();
-        let sending = data.iter().map(|data| {
-            let key = format!("batch/{}", keccak256(data));
-            async move {
-                let call = Call::new(inbox, data.clone());
-                self.sender.send_once(&key, self.account, &call).await
-            }
-        });
-        // Frames of one channel may be mined in one block; they count in any order within it.
-        let receipts = self
-            .runtime
-            .block_on(futures::future::try_join_all(sending))?;
         Ok(Some(Sent {
             first,
             last,
             transactions: closed.transactions,
             bytes: closed.compressed_bytes,
-            target: if commitment.is_some() {
-                "da"
-            } else {
-                "calldata"
-            },
+            target,
             commitment,
             l1_block: receipts.iter().map(|r| r.block).max().unwrap_or_default(),
             l1_gas: receipts.iter().map(|r| r.gas_used).sum(),
             l1_transactions: receipts.iter().map(|r| r.tx).collect(),
         }))
     }
+}
+
+/// Gas of a transaction that does nothing but carry blobs.
+const BLOBS_GAS: u64 = 21_000;
+
+impl Batcher {
+    fn call(&self, data: Bytes) -> Call {
+        Call::new(self.rollup.batch_inbox(), data)
+    }
+
+    /// Frames in blobs, or in calldata where blobs are not wanted or not taken.
+    fn send_to_layer1(&self, closed: &ClosedChannel) -> Result<(&'static str, Vec<Receipt>)> {
+        let data: Vec<Bytes> = closed
+            .frames
+            .iter()
+            .map(|frame| inbox_frames([frame]))
+            .collect();
+        if self.config.blobs {
+            match self.in_blobs(&data).and_then(|calls| self.post(&calls)) {
+                Ok(receipts) => return Ok(("blobs", receipts)),
+                // What was refused is on no way to the layer 1; all else may still arrive.
+                Err(Error::Chain(error @ openledger_chain::Error::Refused { .. })) => {
+                    tracing::warn!(%error, "no blobs; data goes into calldata");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let calls: Vec<Call> = data.into_iter().map(|data| self.call(data)).collect();
+        Ok(("calldata", self.post(&calls)?))
+    }
+
+    /// Calls without calldata, with a blob around each piece of `data`.
+    fn in_blobs(&self, data: &[Bytes]) -> Result<Vec<Call>> {
+        let blobs = data.iter().map(|data| {
+            let room = MAX_BLOB_DATA;
+            encode_blob(data)
+                .ok_or_else(|| Error::Conflict(format!("a frame of more than {room} bytes")))
+        });
+        let blobs = blobs.collect::<Result<Vec<_>>>()?;
+        let carried = blobs.chunks(MAX_BLOBS).map(|blobs| {
+            Ok(Call {
+                blobs: Some(Arc::new(sidecar(blobs)?)),
+                ..self.call(Bytes::new()).with_gas(BLOBS_GAS)
+            })
+        });
+        carried.collect()
+    }
+
+    /// Sends calls to the inbox and waits until all are mined.
+    fn post(&self, calls: &[Call]) -> Result<Vec<Receipt>> {
+        let sending = calls.iter().map(|call| {
+            let key = format!("batch/{}", content(call));
+            async move { self.sender.send_once(&key, self.account, call).await }
+        });
+        // Frames of one channel may be mined in one block; they count in any order within it.
+        Ok(self
+            .runtime
+            .block_on(futures::future::try_join_all(sending))?)
+    }
+}
+
+/// A hash of what a call carries.
+fn content(call: &Call) -> B256 {
+    let commitments = call.blobs.iter().flat_map(|blobs| &blobs.commitments);
+    let mut bytes = call.data.to_vec();
+    commitments.for_each(|commitment| bytes.extend_from_slice(commitment.as_slice()));
+    keccak256(bytes)
 }
 
 fn add(

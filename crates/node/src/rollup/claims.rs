@@ -36,6 +36,8 @@ pub struct Claims {
     pub moves: u64,
     /// Games ended.
     pub resolved: u64,
+    /// What all of it cost, gas of the layer 1.
+    pub l1_gas: u64,
     /// What keeps it from going on, if something does.
     pub trouble: Option<String>,
 }
@@ -109,8 +111,9 @@ impl Claimant {
     }
 
     fn send(&self, key: &str, call: &Call) -> Result<()> {
-        self.runtime
-            .block_on(self.sender.send_once(key, self.account, call))?;
+        let sent = self.sender.send_once(key, self.account, call);
+        let receipt = self.runtime.block_on(sent)?;
+        self.note(|done| done.l1_gas = done.l1_gas.saturating_add(receipt.gas_used));
         Ok(())
     }
 
@@ -131,11 +134,7 @@ impl Claimant {
         for game in games {
             let mine = all || game.creator == self.account;
             if game.status == GameStatus::InProgress && mine {
-                let key = format!("resolve/{}", game.address);
-                if self.try_send(&key, &game.resolve())? {
-                    tracing::info!(game = game.index, block = game.number, "resolved");
-                    self.note(|done| done.resolved += 1);
-                }
+                self.resolve(game)?;
             }
             if game.status != GameStatus::InProgress {
                 let node = &**self.sender.node();
@@ -146,6 +145,27 @@ impl Claimant {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+impl Claimant {
+    /// Ends a game, unless it is too early. Anybody may; who comes second has nothing to do.
+    fn resolve(&self, game: &Game) -> Result<()> {
+        let sent = self.try_send(&format!("resolve/{}", game.address), &game.resolve());
+        let Err(error) = sent else {
+            if sent.is_ok_and(|sent| sent) {
+                tracing::info!(game = game.index, block = game.number, "resolved");
+                self.note(|done| done.resolved += 1);
+            }
+            return Ok(());
+        };
+        let node = &**self.sender.node();
+        let now = self.layer1.game(node, game.index);
+        if self.runtime.block_on(now)?.status == GameStatus::InProgress {
+            return Err(error);
+        }
+        tracing::debug!(game = game.index, %error, "somebody else resolved it first");
         Ok(())
     }
 }
@@ -213,6 +233,14 @@ impl Proposer {
         let Some(root) = me.output(newest)? else {
             return Ok(());
         };
+        let claim = (newest, root, parent.map(|game| game.index));
+        if games
+            .iter()
+            .any(|game| (game.number, game.root, game.parent) == claim)
+        {
+            // It was claimed and has fallen; the factory takes no claim twice.
+            return Ok(());
+        }
         let node = &**me.sender.node();
         let index = parent.map_or(ANCHOR, |game| U256::from(game.index));
         let call = me.layer1.propose(node, root, newest, index);

@@ -2,6 +2,7 @@
 //! finalized one.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::Stop;
 use super::availability::Availability;
+use super::progress::Progress;
 use super::rpc::Rpc;
 use crate::{Error, Result};
 
@@ -148,11 +150,16 @@ pub(crate) struct Deriver {
     safe: L2Head,
     /// Safe blocks with the L1 block that each was derived from, oldest first.
     waiting: VecDeque<(BlockId, B256)>,
+    progress: Progress,
+    /// Whether derivation has its place; before, it goes on where it stood at the last stop.
+    placed: bool,
 }
 
 impl Deriver {
-    /// Starts at the chain's safe head. Nothing is read from the layer 1 yet.
+    /// Starts at the chain's safe head, or where the progress kept in `dir` says. Nothing is read
+    /// from the layer 1 yet.
     pub(crate) fn new(
+        dir: &Path,
         chain: ChainHandle,
         config: RollupConfig,
         l1: Arc<Rpc>,
@@ -182,6 +189,8 @@ impl Deriver {
             status,
             safe,
             waiting: VecDeque::new(),
+            progress: Progress::open(dir),
+            placed: false,
         })
     }
 
@@ -207,20 +216,71 @@ impl Deriver {
                 stop.wait(pause);
             }
         }
+        self.progress.save();
+    }
+
+    /// Goes back to the newest checkpoint that both layers still have, if there is one. The blocks
+    /// above it are derived again, not executed again; those of the sequencer whose origin was
+    /// replaced meanwhile are taken back.
+    fn find_place(&mut self) -> Result<()> {
+        let labels = self.chain.labels()?;
+        let (chain, l1) = (&self.chain, Arc::clone(&self.l1));
+        let found = self.progress.newest(|checkpoint| {
+            let safe = checkpoint.safe;
+            if safe.number > labels.safe || safe.number < labels.finalized {
+                return Ok(false);
+            }
+            let block = chain.reader()?.block(safe.number)?;
+            Ok(block.is_some_and(|block| block.hash() == safe.hash)
+                && hash_at(&l1, checkpoint.l1.number)? == Some(checkpoint.l1.hash))
+        })?;
+        let number = found.map_or(labels.safe, |checkpoint| checkpoint.safe.number);
+        let safe = head_of(&self.config, &numbered(&self.chain, number)?)?;
+        self.stand_at(safe, |origin| match hash_at(&l1, origin.number)? {
+            Some(hash) => Ok(hash == origin.hash),
+            // An endpoint that lags is no reason to take blocks back.
+            None => Err(Error::not_found("layer 1 block", origin.number)),
+        })?;
+        if let Some(checkpoint) = found {
+            self.waiting.push_back((checkpoint.l1, safe.hash));
+            self.pipeline.resume(&checkpoint);
+            tracing::info!(
+                l1 = checkpoint.l1.number,
+                safe = number,
+                "derivation goes on where it stood"
+            );
+        }
+        self.placed = true;
+        Ok(())
     }
 
     /// One step; how long to wait before the next.
     fn step(&mut self) -> Result<Option<Duration>> {
+        if !self.placed {
+            self.find_place()?;
+        }
         match self.pipeline.step(&self.safe)? {
             Step::Attributes(attributes) => {
                 self.apply(&attributes)?;
                 Ok(None)
             }
             Step::Advanced(block) => {
-                self.status.lock().derived_from = block;
+                self.keep_place();
+                let mut heads = self.status.lock();
+                heads.derived_from = block;
+                if block.number > heads.l1_head.number {
+                    heads.l1_head = block;
+                }
                 Ok(None)
             }
             Step::Idle => {
+                // Before anything is finalized, so that it never has to go back below that.
+                self.keep_place();
+                self.progress.save();
+                if let Some(origin) = self.pipeline.origin() {
+                    self.status.lock().derived_from = origin;
+                }
+                self.look_at_head()?;
                 self.look_at_l1()?;
                 Ok(Some(POLL))
             }
@@ -272,6 +332,33 @@ impl Deriver {
         Ok(())
     }
 
+    fn keep_place(&mut self) {
+        if let Some(checkpoint) = self.pipeline.checkpoint() {
+            self.progress.note(checkpoint);
+        }
+    }
+
+    /// Takes back blocks of the sequencer whose origin was replaced. It may have made them while the
+    /// layer 1 was being reorganised, and no batch with them would count.
+    fn look_at_head(&mut self) -> Result<()> {
+        let number = self.chain.head()?.number;
+        if number <= self.safe.number {
+            return Ok(());
+        }
+        let head = head_of(&self.config, &numbered(&self.chain, number)?)?;
+        let l1 = Arc::clone(&self.l1);
+        // An endpoint that lags is no reason to take blocks back.
+        let holds = |origin: BlockId| {
+            let hash = hash_at(&l1, origin.number)?;
+            Ok(hash.is_none_or(|hash| hash == origin.hash))
+        };
+        if holds(head.l1_origin)? {
+            return Ok(());
+        }
+        tracing::warn!(number, "blocks are taken back, their origin was replaced");
+        self.stand_at(self.safe, holds)
+    }
+
     /// Reads the labels of the layer 1, and finalizes what was derived from its finalized blocks.
     fn look_at_l1(&mut self) -> Result<()> {
         let block = |header: alloy_rpc_types_eth::Header| L1Block {
@@ -298,28 +385,33 @@ impl Deriver {
         Ok(())
     }
 
-    /// Back to `safe`, and the head to the newest block whose origin is still on the layer 1.
     fn go_back(&mut self, safe: L2Head) -> Result<()> {
-        let mut head = head_of(
-            &self.config,
-            &numbered(&self.chain, self.chain.head()?.number)?,
-        )?;
-        while head.number > safe.number && !self.is_canonical(head.l1_origin)? {
-            head = head_of(&self.config, &numbered(&self.chain, head.number - 1)?)?;
-        }
-        self.chain.go_back(head.hash, safe.hash)?;
+        let l1 = Arc::clone(&self.l1);
+        self.stand_at(safe, |origin| {
+            Ok(hash_at(&l1, origin.number)? == Some(origin.hash))
+        })?;
         self.waiting.clear();
-        self.safe = safe;
-        let mut heads = self.status.lock();
-        heads.safe = safe;
-        heads.resets += 1;
+        self.status.lock().resets += 1;
         Ok(())
     }
 
-    fn is_canonical(&self, origin: BlockId) -> Result<bool> {
-        let header = self.l1.header(origin.number)?;
-        Ok(header.is_some_and(|header| header.hash == origin.hash))
+    /// Back to `safe`, and the head to the newest block above it whose origin holds.
+    fn stand_at(&mut self, safe: L2Head, holds: impl Fn(BlockId) -> Result<bool>) -> Result<()> {
+        let head = self.chain.head()?.number;
+        let mut head = head_of(&self.config, &numbered(&self.chain, head)?)?;
+        while head.number > safe.number && !holds(head.l1_origin)? {
+            head = head_of(&self.config, &numbered(&self.chain, head.number - 1)?)?;
+        }
+        self.chain.go_back(head.hash, safe.hash)?;
+        self.safe = safe;
+        self.status.lock().safe = safe;
+        Ok(())
     }
+}
+
+/// The hash of the layer 1's block at a height, if it reaches that.
+fn hash_at(l1: &Rpc, number: u64) -> Result<Option<B256>> {
+    Ok(l1.header(number)?.map(|header| header.hash))
 }
 
 fn payload(attributes: &Attributes) -> PayloadAttributes {

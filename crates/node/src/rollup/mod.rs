@@ -14,13 +14,17 @@
 
 pub mod availability;
 pub mod batching;
+pub mod blobs;
 pub mod claims;
 pub mod deriving;
 pub mod layer1;
 pub mod network;
+mod progress;
 pub mod roles;
 pub mod rpc;
+pub mod watch;
 
+pub use openledger_chain::Replacement;
 pub use openledger_chain::layer1::{Layer1, Layer1Settings};
 pub use openledger_primitives::{Address, Wei};
 pub use openledger_rollup::{Clock, SequencerConfig};

@@ -2,6 +2,11 @@
 //!
 //! All of it follows from the layer 1: the addresses from the deployer, the rest from the block in
 //! which the system configuration was created. So a verifier of the dev network needs no file.
+//!
+//! What op-node has no word for, the committee whose certificates of data availability count, is in
+//! a file of its own, `da.json`: op-node refuses a `rollup.json` with a field that it does not know.
+//! The committee is not on the layer 1. It comes with the network's files, as the genesis does; that
+//! of the dev network follows from a seed that everybody has.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,11 +15,12 @@ use std::time::Duration;
 use alloy_genesis::{ChainConfig as GenesisConfig, Genesis, GenesisAccount};
 use openledger_chain::layer1::{Layer1, Layer1Settings};
 use openledger_chain::predeploys::{self, Layer2Owners, Predeploy};
-use openledger_chain::{HttpNode, MemoryOutbox, Node as _, Sender, SenderConfig};
+use openledger_chain::{HttpNode, MemoryOutbox, Node as _, Replacement, Sender, SenderConfig};
 use openledger_derivation::{BlockId, Parameters, RollupConfig, SystemConfig};
 use openledger_primitives::{Address, B256, U256, Wei, keccak256};
 use openledger_rollup::{block::output_root, genesis::GenesisBlock, spec::ChainSpec};
 use openledger_store::write_atomic;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::rpc::Rpc;
@@ -23,7 +29,18 @@ use crate::{Error, Result};
 /// Gas of a block on either layer.
 pub(crate) const GAS_LIMIT: u64 = 60_000_000;
 /// Names of the files.
-const FILES: [&str; 3] = ["l1.json", "rollup.json", "genesis.json"];
+const FILES: [&str; 4] = ["l1.json", "rollup.json", "genesis.json", "da.json"];
+
+/// `da.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Certification {
+    /// Digest of the committee whose certificates count; without it none does.
+    committee: Option<B256>,
+}
+
+/// The upgrade transactions of Karst, for a network that gets it after its genesis.
+const KARST_UPGRADE: &str = "karst_nut_bundle.json";
 
 /// What the owner of a new network chooses.
 #[derive(Clone, Debug)]
@@ -42,6 +59,8 @@ pub struct Choices {
     pub governor: Address,
     /// Where L2's fees can be sent to.
     pub treasury: Address,
+    /// Digest of the committee whose certificates of data availability count, see [`Network`].
+    pub committee: Option<B256>,
 }
 
 /// A rollup network.
@@ -53,6 +72,10 @@ pub struct Network {
     pub rollup: RollupConfig,
     /// `genesis.json`.
     pub genesis: Genesis,
+    /// `da.json`: digest of the committee whose certificates of data availability count, as
+    /// `openledger da` prints it. Without one no certificate of our own servers counts, but digests
+    /// and what an eigenda-proxy vouches for do.
+    pub committee: Option<B256>,
 }
 
 impl Choices {
@@ -126,7 +149,7 @@ impl Choices {
     /// When the genesis is impossible.
     pub fn network(&self, layer1: Layer1, start: BlockId, timestamp: u64) -> Result<Network> {
         let genesis = self.genesis(&layer1, timestamp)?;
-        let spec = ChainSpec::jovian_at_genesis(self.l2_chain_id);
+        let spec = ChainSpec::of_genesis(&genesis);
         let block = GenesisBlock::new(&spec, &genesis)?.header;
         let settings = &self.settings;
         let parameters = Parameters {
@@ -160,6 +183,7 @@ impl Choices {
             layer1,
             rollup: RollupConfig::new(&parameters)?,
             genesis,
+            committee: self.committee,
         })
     }
 
@@ -222,12 +246,12 @@ impl Network {
     /// # Errors
     /// When the genesis is impossible.
     pub fn genesis_output_root(&self) -> Result<B256> {
-        let spec = ChainSpec::jovian_at_genesis(self.genesis.config.chain_id);
+        let spec = ChainSpec::of_genesis(&self.genesis);
         let header = GenesisBlock::new(&spec, &self.genesis)?.header;
         output_root(&header).ok_or_else(|| Error::not_found("output root of block", header.hash()))
     }
 
-    /// Reads the three files from a directory.
+    /// Reads the four files from a directory, and the upgrade transactions of Karst where they are.
     ///
     /// # Errors
     /// When one is missing or does not parse; the message names it.
@@ -245,16 +269,31 @@ impl Network {
             path: dir.join(name),
             source: error.into(),
         };
-        let [l1, rollup, genesis] = FILES;
-        let network = Self {
+        let [l1, rollup, genesis, da] = FILES;
+        let certification: Certification =
+            serde_json::from_str(&read(da)?).map_err(|e| parsed(da, e))?;
+        let mut network = Self {
             layer1: serde_json::from_str(&read(l1)?).map_err(|e| parsed(l1, e))?,
             rollup: RollupConfig::from_json(&read(rollup)?)?,
             genesis: serde_json::from_str(&read(genesis)?).map_err(|e| parsed(genesis, e))?,
+            committee: certification.committee,
         };
+        if dir.join(KARST_UPGRADE).exists() {
+            let bundle = read(KARST_UPGRADE)?;
+            network.rollup = network.rollup.with_karst_upgrade(&bundle)?;
+        }
+        let (engine, derivation) = (
+            ChainSpec::of_genesis(&network.genesis).karst_time(),
+            network.rollup.karst_time(),
+        );
+        if engine != derivation {
+            let reason = format!("karstTime {engine:?}, but karst_time {derivation:?} in {rollup}");
+            return Err(parsed(genesis, serde::de::Error::custom(reason)));
+        }
         Ok(network)
     }
 
-    /// Writes the three files, each at once or not at all.
+    /// Writes the four files, each at once or not at all.
     ///
     /// # Errors
     /// When the directory cannot be written.
@@ -263,6 +302,12 @@ impl Network {
             format!("{:#}", serde_json::json!(self.layer1)),
             self.rollup.to_json(),
             format!("{:#}", serde_json::json!(self.genesis)),
+            format!(
+                "{:#}",
+                serde_json::json!(Certification {
+                    committee: self.committee
+                })
+            ),
         ];
         for (name, content) in FILES.iter().zip(files) {
             write_atomic(&dir.join(name), format!("{content}\n").as_bytes())?;
@@ -336,14 +381,19 @@ fn eip_1559_params((denominator, elasticity): (u32, u32)) -> [u8; 8] {
     bytes
 }
 
-/// A sender for a few transactions to the layer 1, whose outbox does not outlive it.
+/// A sender to the layer 1 that pays what `replacement` allows, whose outbox does not outlive it.
 ///
 /// # Errors
 /// When the layer 1 does not answer.
-pub async fn layer1_sender(l1: &str, signer: super::roles::Signer) -> Result<Sender> {
+pub async fn layer1_sender(
+    l1: &str,
+    signer: super::roles::Signer,
+    replacement: Replacement,
+) -> Result<Sender> {
     let node = Arc::new(HttpNode::new(l1)?);
     let config = SenderConfig {
         poll: Duration::from_millis(200),
+        replacement: Some(replacement),
         ..SenderConfig::default()
     };
     Ok(Sender::new(node, [signer], Arc::new(MemoryOutbox::default()), config).await?)

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 pub use alloy_signer_local::PrivateKeySigner as Signer;
+use openledger_chain::Replacement;
 use openledger_chain::layer1::Layer1;
-pub use openledger_da::server::Running as Server;
+pub use openledger_da::server::{BlockNumber, Certificates, Running as Server};
 use openledger_primitives::{Address, Wei};
+pub use openledger_rollup::rpc::JwtSecret;
 use openledger_rollup::rpc::{self, RollupStatus, RpcConfig, RpcServer};
-use openledger_rollup::spec::ChainSpec;
 use openledger_rollup::{Chain, ChainConfig, ChainHandle, Clock, SequencerConfig};
 
 use super::Stop;
-use super::availability::Availability;
+use super::availability::{Availability, seeded};
 use super::batching::{Batcher, BatcherConfig, Batches};
 use super::claims::{Challenger, Claimant, Claims, Proposer};
 use super::deriving::{Deriver, Sequencing, Status};
@@ -26,6 +27,17 @@ use crate::{Error, Result};
 /// L2 blocks between two claims in development.
 const INTERVAL: u64 = 30;
 
+/// The Engine API of a node, on either side of it.
+#[derive(Clone, Debug, Default)]
+pub struct EngineApi {
+    /// Where it is served, so that an op-node can drive this chain.
+    pub serve: Option<SocketAddr>,
+    /// URL of another execution client's, which then makes and checks every block, too.
+    pub client: Option<String>,
+    /// What both sides know; needed for either.
+    pub secret: Option<JwtSecret>,
+}
+
 /// How a node of the layer 2 is run.
 #[derive(Clone, Debug)]
 pub struct Layer2Config {
@@ -35,12 +47,16 @@ pub struct Layer2Config {
     pub rpc: SocketAddr,
     /// JSON-RPC of the layer 1.
     pub l1: String,
+    /// HTTP API of the layer 1's consensus layer, where blobs are; needed when a batch is in one.
+    pub beacon: Option<String>,
     /// Data availability server.
     pub da: Option<String>,
     /// Makes blocks, too; without it the node follows the layer 1 alone.
     pub sequencer: Option<SequencerConfig>,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Its Engine API.
+    pub engine: EngineApi,
 }
 
 /// A node of the layer 2: a sequencer, or a verifier.
@@ -48,6 +64,7 @@ pub struct Layer2Config {
 pub struct Layer2 {
     chain: Chain,
     rpc: RpcServer,
+    engine: Option<RpcServer>,
     status: Status,
     stop: Arc<Stop>,
     deriving: Option<JoinHandle<()>>,
@@ -59,10 +76,17 @@ impl Layer2 {
     /// # Errors
     /// When the directory belongs to another network, or an address cannot be used.
     pub async fn start(network: &Network, config: Layer2Config) -> Result<Self> {
-        let l1 = Arc::new(Rpc::new(&config.l1));
-        let mut chain = ChainConfig::new(Some(config.dir), network.genesis.clone());
-        chain.spec = ChainSpec::jovian_at_genesis(network.genesis.config.chain_id);
-        chain.clock = config.clock;
+        let l1 = Arc::new(Rpc::new(&config.l1).with_beacon(config.beacon.as_deref()));
+        let mut chain = ChainConfig::new(Some(config.dir.clone()), network.genesis.clone());
+        chain.clock = config.clock.clone();
+        let secret = || {
+            let secret = config.engine.secret;
+            secret.ok_or_else(|| Error::not_found("secret of", "the Engine API"))
+        };
+        if let Some(url) = &config.engine.client {
+            let rpc = Rpc::engine(url, secret()?, config.clock.clone());
+            chain.client = Some(Arc::new(rpc));
+        }
         chain.sequencer = config.sequencer.map(|sequencer| SequencerConfig {
             block_time: network.rollup.block_time(),
             eager: false,
@@ -73,19 +97,29 @@ impl Layer2 {
             let sequencing = Sequencing::new(network.rollup.clone(), Arc::clone(&l1), 0);
             chain.attributes = Some(Arc::new(sequencing));
         }
-        let chain = Chain::open(chain)?;
+        // Another client may have much to catch up with.
+        let chain = tokio::task::spawn_blocking(|| Chain::open(chain)).await??;
         let handle = chain.handle();
-        let da = Availability::at(config.da);
-        let deriver = Deriver::new(handle.clone(), network.rollup.clone(), l1, da)?;
+        let da = Availability::at(config.da, network.committee);
+        let deriver = Deriver::new(&config.dir, handle.clone(), network.rollup.clone(), l1, da)?;
         let status = deriver.status();
         let shown: Arc<dyn RollupStatus> = Arc::new(status.clone());
-        let rpc = rpc::serve_derived(handle, config.rpc, RpcConfig::default(), Some(shown)).await?;
+        let limits = RpcConfig::default();
+        let engine = match config.engine.serve {
+            None => None,
+            Some(addr) => {
+                let (handle, limits, secret) = (handle.clone(), limits.clone(), secret()?);
+                Some(rpc::serve_engine(handle, addr, limits, secret, config.clock.clone()).await?)
+            }
+        };
+        let rpc = rpc::serve_derived(handle, config.rpc, limits, Some(shown)).await?;
         let stop = Arc::<Stop>::default();
         let flag = Arc::clone(&stop);
         let deriving = thread("derivation", move || deriver.run(&flag))?;
         Ok(Self {
             chain,
             rpc,
+            engine,
             status,
             stop,
             deriving: Some(deriving),
@@ -104,6 +138,12 @@ impl Layer2 {
         self.rpc.addr()
     }
 
+    /// Address of its Engine API, where that is served.
+    #[must_use]
+    pub fn engine(&self) -> Option<SocketAddr> {
+        self.engine.as_ref().map(RpcServer::addr)
+    }
+
     /// The chain itself.
     #[must_use]
     pub fn chain(&self) -> ChainHandle {
@@ -120,6 +160,9 @@ impl Layer2 {
     pub async fn stop(mut self) {
         self.stop.set();
         self.rpc.stop().await;
+        if let Some(engine) = self.engine {
+            engine.stop().await;
+        }
         let (chain, deriving) = (self.chain, self.deriving.take());
         let _ = tokio::task::spawn_blocking(move || {
             if let Some(thread) = deriving {
@@ -147,6 +190,11 @@ impl<T: Clone> Worker<T> {
         let done = self.done.lock();
         done.unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+
+    /// The same, as it goes on, for whoever watches.
+    pub(crate) const fn done_so_far(&self) -> &Arc<Mutex<T>> {
+        &self.done
     }
 
     /// Lets it finish what it is at, ends it, and tells what it has done in all.
@@ -181,9 +229,9 @@ pub async fn start_batcher(
         rollup: network.rollup.clone(),
         config,
         l2: Rpc::new(l2),
-        sender: layer1_sender(l1, key).await?,
+        sender: layer1_sender(l1, key, config.replacement).await?,
         account,
-        da: Availability::at(da),
+        da: Availability::at(da, network.committee),
         runtime: tokio::runtime::Handle::current(),
         done: Arc::clone(&done),
     };
@@ -200,7 +248,7 @@ async fn claimant(
     Ok(Claimant {
         layer1,
         account: key.address(),
-        sender: layer1_sender(l1, key).await?,
+        sender: layer1_sender(l1, key, Replacement::default()).await?,
         l2: Rpc::new(l2),
         runtime: tokio::runtime::Handle::current(),
         done: Arc::clone(done),
@@ -248,7 +296,8 @@ pub async fn start_challenger(
     start("challenger", done, move |stop| challenger.run(stop))
 }
 
-/// Starts a data availability server that keeps payloads in `dir` for `retention`, or for ever.
+/// Starts a data availability server that keeps payloads in `dir` for `retention`, or for ever, and
+/// answers with certificates if it is told how, else with digests.
 ///
 /// # Errors
 /// When the directory or the address cannot be used.
@@ -257,10 +306,12 @@ pub async fn start_da(
     dir: &Path,
     clock: Clock,
     retention: Option<std::time::Duration>,
+    certificates: Option<Certificates>,
 ) -> Result<Server> {
     let clock = Arc::new(move || clock.now().as_secs());
     let mut config = openledger_da::ServerConfig::new(address, dir, clock);
     config.retention = retention;
+    config.certificates = certificates;
     let server = openledger_da::server::serve(config).await;
     server.map_err(|error| match error {
         openledger_da::ServerError::Listen { address, source } => Error::Listen { address, source },
@@ -297,6 +348,10 @@ pub struct DevKeys {
     pub proposer: Signer,
     /// Contradicts claims, and decides as the guardian.
     pub guardian: Signer,
+    /// What the keys of the operators of data availability follow from; without it payloads get
+    /// digests. The network's committee must be theirs:
+    /// [`seeded_committee`](super::availability::seeded_committee).
+    pub operators: Option<String>,
 }
 
 /// Where the parts of a network for development listen. Port 0 takes a free one.
@@ -351,20 +406,34 @@ impl DevRollup {
         let layer1 = DevLayer1::start(&dir.join("l1"), ports.l1, l1_chain_id, &accounts).await?;
         let l1 = layer1.url();
 
+        let clock = layer1.clock();
+        let handle = layer1.handle();
+        let certificates = keys.operators.as_ref().map(|seed| {
+            let head = move || handle.head().ok().map(|head| head.number);
+            seeded(seed, Arc::new(head))
+        });
+        let da = start_da(ports.da, &dir.join("da"), clock.clone(), None, certificates).await?;
+        let (found, expected) = (da.committee().map(|c| c.digest()), choices.committee);
+        if found != expected {
+            return Err(Error::Conflict(format!(
+                "data availability has committee {found:?}, the network {expected:?}"
+            )));
+        }
+
         let deployer = keys.deployer.address();
-        let sender = layer1_sender(&l1, keys.deployer.clone()).await?;
+        let sender = layer1_sender(&l1, keys.deployer.clone(), Replacement::default()).await?;
         let network = choices.deploy(&sender, &l1, deployer, 0).await?;
         network.save(&dir.join("network"))?;
 
-        let clock = layer1.clock();
-        let da = start_da(ports.da, &dir.join("da"), clock.clone(), None).await?;
         let layer2 = Layer2Config {
             dir: dir.join("chain"),
             rpc: ports.l2,
             l1: l1.clone(),
+            beacon: None,
             da: Some(da.url()),
             sequencer: Some(sequencer),
             clock,
+            engine: EngineApi::default(),
         };
         let layer2 = Layer2::start(&network, layer2).await?;
         let l2 = layer2.url();

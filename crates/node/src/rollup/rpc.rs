@@ -12,10 +12,15 @@ use std::time::Duration;
 use alloy_consensus::ReceiptEnvelope;
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_rpc_types_eth::{Block, Header, Transaction, TransactionReceipt};
-use openledger_derivation::{L1, SourceError};
+use openledger_derivation::{L1, L1Block, SourceError};
 use openledger_primitives::{B256, Bytes};
+use openledger_rollup::Clock;
+use openledger_rollup::engine::EngineClient;
+use openledger_rollup::rpc::JwtSecret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use super::blobs::Beacon;
 
 /// Longest answer that is read: a block of 60 M gas with full calldata, as JSON, has room.
 const MAX_ANSWER: u64 = 256 << 20;
@@ -66,7 +71,10 @@ pub struct Rpc {
     agent: ureq::Agent,
     url: String,
     next: AtomicU64,
+    /// What a token is made with, for an Engine API.
+    secret: Option<(JwtSecret, Clock)>,
     recent: Mutex<VecDeque<Arc<RawBlock>>>,
+    beacon: Option<Beacon>,
 }
 
 impl Rpc {
@@ -81,7 +89,27 @@ impl Rpc {
             agent: config.into(),
             url: url.into(),
             next: AtomicU64::new(1),
+            secret: None,
             recent: Mutex::default(),
+            beacon: None,
+        }
+    }
+
+    /// The same with the consensus layer's API at `beacon`, for blobs.
+    #[must_use]
+    pub fn with_beacon(self, beacon: Option<&str>) -> Self {
+        Self {
+            beacon: beacon.map(Beacon::new),
+            ..self
+        }
+    }
+
+    /// A client of the Engine API at `url`, which knows the same secret.
+    #[must_use]
+    pub fn engine(url: impl Into<String>, secret: JwtSecret, clock: Clock) -> Self {
+        Self {
+            secret: Some((secret, clock)),
+            ..Self::new(url)
         }
     }
 
@@ -108,12 +136,12 @@ impl Rpc {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let body = body.to_string();
-        let mut answer = self
-            .agent
-            .post(&self.url)
-            .content_type("application/json")
-            .send(&body)
-            .map_err(|e| transport(e.to_string()))?;
+        let mut request = self.agent.post(&self.url).content_type("application/json");
+        if let Some((secret, clock)) = &self.secret {
+            let token = secret.token(clock.now().as_secs());
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut answer = request.send(&body).map_err(|e| transport(e.to_string()))?;
         let status = answer.status();
         let bytes = answer
             .body_mut()
@@ -219,6 +247,14 @@ impl From<&str> for BlockName {
     }
 }
 
+impl EngineClient for Rpc {
+    fn ask(&self, method: &'static str, params: Value) -> openledger_rollup::Result<Value> {
+        let answer = Self::ask::<Value>(self, method, params);
+        let answer = answer.map_err(|e| openledger_rollup::Error::Execution(e.to_string()))?;
+        Ok(answer.unwrap_or_default())
+    }
+}
+
 fn raw_block(block: Block<Transaction>) -> RawBlock {
     let transactions = block.transactions.into_transactions();
     RawBlock {
@@ -247,6 +283,14 @@ impl L1 for Rpc {
     fn receipts(&self, block: B256) -> Result<Vec<Bytes>, SourceError> {
         let receipts = self.block_receipts(block).map_err(unavailable)?;
         receipts.ok_or(SourceError::NotFound)
+    }
+
+    fn blobs(&self, block: &L1Block, hashes: &[B256]) -> Result<Vec<Bytes>, SourceError> {
+        let beacon = self.beacon.as_ref().ok_or_else(|| {
+            let text = "a batch is in blobs, and no consensus layer is given (--l1-beacon URL)";
+            SourceError::Unavailable(text.into())
+        })?;
+        beacon.blobs(block, hashes)
     }
 }
 

@@ -214,18 +214,7 @@ impl EmbeddedEngine {
                 id: parent.to_string(),
             });
         }
-        let inputs = BlockInputs {
-            timestamp: attributes.timestamp,
-            beneficiary: attributes.suggested_fee_recipient,
-            prev_randao: attributes.prev_randao,
-            gas_limit: attributes.gas_limit,
-            parent_beacon_block_root: attributes.parent_beacon_block_root,
-            extra_data: self.spec.extra_data(
-                attributes.timestamp,
-                attributes.eip_1559_params,
-                attributes.min_base_fee,
-            )?,
-        };
+        let inputs = attributes.inputs(&self.spec)?;
         let forced = attributes
             .transactions
             .iter()

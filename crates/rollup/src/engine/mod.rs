@@ -1,18 +1,21 @@
 //! The execution engine behind the shape of the Engine API.
 //!
-//! Whoever drives the chain (the sequencer now, derivation later) speaks only this trait, so an
-//! external op-reth reached over the Engine API can take the embedded engine's place.
+//! Whoever drives the chain (the sequencer, derivation) speaks only this trait. Behind it is the
+//! engine in this process, or that one together with another client over the Engine API.
 
 mod embedded;
+mod external;
 pub mod payload;
 
 pub use embedded::EmbeddedEngine;
+pub use external::{EngineClient, ExternalEngine};
 pub use payload::new_payload_request;
 
 use crate::{
     block::{Block, ExecutedBlock},
     error::Result,
-    exec::Candidates,
+    exec::{BlockInputs, Candidates},
+    spec::ChainSpec,
 };
 use alloy_primitives::{Address, B64, B256, Bytes, keccak256};
 use std::{fmt, sync::Arc};
@@ -38,6 +41,23 @@ pub struct PayloadAttributes {
     pub eip_1559_params: Option<B64>,
     /// Minimum base fee, wei per gas (Jovian).
     pub min_base_fee: Option<u64>,
+}
+
+impl PayloadAttributes {
+    /// What a block with these attributes is given besides its transactions.
+    ///
+    /// # Errors
+    /// When they lack what the fork requires.
+    pub fn inputs(&self, spec: &ChainSpec) -> Result<BlockInputs> {
+        Ok(BlockInputs {
+            timestamp: self.timestamp,
+            beneficiary: self.suggested_fee_recipient,
+            prev_randao: self.prev_randao,
+            gas_limit: self.gas_limit,
+            parent_beacon_block_root: self.parent_beacon_block_root,
+            extra_data: spec.extra_data(self.timestamp, self.eip_1559_params, self.min_base_fee)?,
+        })
+    }
 }
 
 /// Names a payload being built.

@@ -122,6 +122,12 @@ impl Admission<'_> {
         if envelope.gas_limit() > self.head.gas_limit {
             return Err(PoolError::GasLimit);
         }
+        let have = envelope.gas_limit();
+        if let Some(cap) = self.spec.transaction_gas_cap(self.head.timestamp)
+            && have > cap
+        {
+            return Err(PoolError::GasCap { have, cap });
+        }
         let tip = envelope
             .max_priority_fee_per_gas()
             .unwrap_or_else(|| envelope.max_fee_per_gas());
@@ -137,7 +143,6 @@ impl Admission<'_> {
         let rules = *self.spec.evm_env(self.head).spec_id();
         let env = OpTx::from_recovered_tx(envelope, tx.sender());
         let gas = calculate_initial_tx_gas_for_tx(&env, rules.into_eth_spec());
-        let have = envelope.gas_limit();
         if have < gas.initial_total_gas {
             return Err(PoolError::IntrinsicGas {
                 have,

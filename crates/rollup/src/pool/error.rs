@@ -73,6 +73,14 @@ pub enum PoolError {
     /// More gas than a block has.
     #[error("exceeds block gas limit")]
     GasLimit,
+    /// More gas than a transaction may have (EIP-7825).
+    #[error("transaction gas limit too high (cap: {cap}, tx: {have})")]
+    GasCap {
+        /// Gas limit of the transaction.
+        have: u64,
+        /// The most there may be.
+        cap: u64,
+    },
     /// Priority fee above the fee cap.
     #[error("max priority fee per gas higher than max fee per gas")]
     TipAboveFeeCap,

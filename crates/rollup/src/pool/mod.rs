@@ -22,6 +22,10 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::broadcast;
+
+/// Hashes of arrivals kept for a follower that lags; 32 bytes each.
+const BACKLOG: usize = 4_096;
 
 /// Limits of the pool.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -126,6 +130,7 @@ pub struct Pool {
     config: PoolConfig,
     inner: Mutex<Inner>,
     arrived: Condvar,
+    admitted: broadcast::Sender<B256>,
 }
 
 impl Pool {
@@ -136,6 +141,7 @@ impl Pool {
             config,
             inner: Mutex::default(),
             arrived: Condvar::new(),
+            admitted: broadcast::channel(BACKLOG).0,
         }
     }
 
@@ -187,6 +193,8 @@ impl Pool {
         inner.insert(&self.config, entry, account.nonce, account.balance)?;
         drop(inner);
         self.arrived.notify_all();
+        // No receiver is fine: nobody follows.
+        let _ = self.admitted.send(hash);
         Ok(Some(hash))
     }
 
@@ -213,6 +221,13 @@ impl Pool {
         if let Err(error) = self.lock().insert(&self.config, entry, nonce, balance) {
             tracing::debug!(hash = %tx.hash(), %error, "transaction of a reverted block dropped");
         }
+    }
+
+    /// Follows the hashes of what is admitted, from now on, executable or still waiting for an
+    /// earlier nonce.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<B256> {
+        self.admitted.subscribe()
     }
 
     /// A transaction by hash.

@@ -1,20 +1,25 @@
 //! Our blocks, transactions and receipts as JSON-RPC objects.
 
-use super::error::RpcResult;
+use super::error::{RpcResult, failure};
 use crate::{
     block::{ExecutedBlock, Transaction},
+    call::CallOutcome,
     chain::Included,
     error::Result,
     fees::l1_info,
     logs,
     reader::ChainReader,
+    simulate::Simulated,
     spec::ChainSpec,
 };
 use alloy_consensus::{
     Header, ReceiptWithBloom, Sealed, Transaction as _, transaction::TransactionInfo,
 };
-use alloy_primitives::{Address, U256};
-use alloy_rpc_types_eth::{Block, BlockTransactions, Header as RpcHeader, Log, TransactionReceipt};
+use alloy_primitives::{Address, Bytes, U256};
+use alloy_rpc_types_eth::{
+    Block, BlockTransactions, Header as RpcHeader, Log, TransactionReceipt,
+    simulate::{SimCallResult, SimulateError, SimulatedBlock},
+};
 use op_alloy_consensus::{
     OpReceipt, OpReceiptEnvelope, OpTxEnvelope,
     transaction::{OpDepositInfo, OpTransactionInfo},
@@ -75,6 +80,52 @@ pub(super) fn transaction(executed: &ExecutedBlock, index: usize) -> RpcTransact
 /// A transaction that is still in the pool.
 pub(super) fn pending(tx: &Transaction) -> RpcTransaction {
     RpcTransaction::from_transaction(tx.inner.clone(), OpTransactionInfo::default())
+}
+
+/// A simulated block with the results of its calls.
+pub(super) fn simulated(
+    simulated: &Simulated,
+    full: bool,
+) -> SimulatedBlock<Block<RpcTransaction>> {
+    let executed = &simulated.executed;
+    let mut logs = logs::of_block(executed, false);
+    let calls = simulated.calls.iter().zip(&executed.receipts);
+    let calls = calls.map(|(outcome, receipt)| {
+        let error = match outcome {
+            CallOutcome::Success { .. } => None,
+            failed => {
+                let error = failure(failed);
+                let reverted = matches!(failed, CallOutcome::Revert { .. });
+                Some(SimulateError {
+                    code: if reverted {
+                        error.code()
+                    } else {
+                        SimulateError::VM_EXECUTION_ERROR_CODE
+                    },
+                    message: error.message().to_owned(),
+                    data: None,
+                })
+            }
+        };
+        SimCallResult {
+            return_data: match outcome {
+                CallOutcome::Success { output, .. } | CallOutcome::Revert { output, .. } => {
+                    output.clone()
+                }
+                CallOutcome::Halt { .. } => Bytes::new(),
+            },
+            logs: logs.by_ref().take(receipt.logs().len()).collect(),
+            gas_used: outcome.gas_used(),
+            max_used_gas: None,
+            status: error.is_none(),
+            error,
+        }
+    });
+    let calls = calls.collect();
+    SimulatedBlock {
+        inner: block(executed, full),
+        calls,
+    }
 }
 
 /// Receipts of a block, with the OP Stack's fee fields.

@@ -38,10 +38,12 @@ const TOKEN_LIFE: u64 = 60;
 const UNKNOWN_PAYLOAD: i32 = -38_001;
 const INVALID_FORK_CHOICE: i32 = -38_002;
 const INVALID_ATTRIBUTES: i32 = -38_003;
+const UNSUPPORTED_FORK: i32 = -38_005;
 
-const CAPABILITIES: [&str; 4] = [
+const CAPABILITIES: [&str; 5] = [
     "engine_forkchoiceUpdatedV3",
     "engine_getPayloadV4",
+    "engine_getPayloadV5",
     "engine_newPayloadV4",
     "engine_getClientVersionV1",
 ];
@@ -201,20 +203,11 @@ fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), Register
         fork_choice(cx, args.next()?, args.optional()?)?
     });
     method!(module, "engine_getPayloadV4", |cx, args| {
-        let id: B64 = args.next()?;
-        let block = match cx.chain.engine().get_payload(PayloadId(id.0)) {
-            Err(Error::Unknown { .. }) => return Err(coded(UNKNOWN_PAYLOAD, "Unknown payload")),
-            block => block?,
-        };
-        json!({
-            "executionPayload": ExecutionPayload::of(&block),
-            // Whoever builds pays nobody: there is no builder market.
-            "blockValue": U256::ZERO,
-            "blobsBundle": { "commitments": [], "proofs": [], "blobs": [] },
-            "shouldOverrideBuilder": false,
-            "parentBeaconBlockRoot": block.header.parent_beacon_block_root,
-            "executionRequests": [],
-        })
+        get_payload(cx, args.next()?, false)?
+    });
+    // The same, but for the proofs of blobs that no block has; op-node asks for it since Karst.
+    method!(module, "engine_getPayloadV5", |cx, args| {
+        get_payload(cx, args.next()?, true)?
     });
     method!(module, "engine_newPayloadV4", |cx, args| {
         let payload: ExecutionPayload = args.next()?;
@@ -229,6 +222,25 @@ fn register(module: &mut RpcModule<Context>) -> std::result::Result<(), Register
         new_payload(cx, payload, beacon)?
     });
     Ok(())
+}
+
+fn get_payload(cx: &Context, id: B64, karst: bool) -> RpcResult<Value> {
+    let block = match cx.chain.engine().get_payload(PayloadId(id.0)) {
+        Err(Error::Unknown { .. }) => return Err(coded(UNKNOWN_PAYLOAD, "Unknown payload")),
+        block => block?,
+    };
+    if cx.chain.spec().is_karst(block.header.timestamp) != karst {
+        return Err(coded(UNSUPPORTED_FORK, "Unsupported fork"));
+    }
+    Ok(json!({
+        "executionPayload": ExecutionPayload::of(&block),
+        // Whoever builds pays nobody: there is no builder market.
+        "blockValue": U256::ZERO,
+        "blobsBundle": { "commitments": [], "proofs": [], "blobs": [] },
+        "shouldOverrideBuilder": false,
+        "parentBeaconBlockRoot": block.header.parent_beacon_block_root,
+        "executionRequests": [],
+    }))
 }
 
 fn fork_choice(cx: &Context, state: State, attributes: Option<Attributes>) -> RpcResult<Value> {

@@ -3,6 +3,7 @@
 use crate::{
     call::{CallOutcome, revert_reason},
     error::Error,
+    simulate::Refusal,
 };
 use alloy_primitives::Bytes;
 use jsonrpsee::types::ErrorObjectOwned;
@@ -34,6 +35,15 @@ pub(super) fn not_included(
         waited.as_millis()
     );
     ErrorObjectOwned::owned(4, message, Some(hash))
+}
+
+impl From<Refusal> for ErrorObjectOwned {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.code {
+            Some(code) => Self::owned(code, refusal.error.to_string(), None::<()>),
+            None => refusal.error.into(),
+        }
+    }
 }
 
 impl From<Error> for ErrorObjectOwned {

@@ -1,4 +1,5 @@
-//! Polling filters: `eth_newFilter`, `eth_newBlockFilter` and what reads them.
+//! Polling filters: `eth_newFilter`, `eth_newBlockFilter`, `eth_newPendingTransactionFilter` and what
+//! reads them.
 //!
 //! A filter remembers up to which block it was read. After a revert it goes on from the fork point
 //! of what it has seen; logs of removed blocks are reported to subscribers only.
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::chain::ChainHandle;
 use alloy_eips::BlockNumberOrTag;
-use alloy_primitives::U64;
+use alloy_primitives::{B256, U64};
 use alloy_rpc_types_eth::{Filter, FilterBlockOption};
 use jsonrpsee::{RpcModule, core::RegisterMethodError};
 use serde_json::json;
@@ -19,6 +20,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::broadcast::{Receiver, error::TryRecvError};
 
 /// Filters in all; the one unused for longest makes room.
 const MAX_FILTERS: usize = 1_024;
@@ -29,11 +31,14 @@ const IDLE: Duration = Duration::from_secs(5 * 60);
 enum Kind {
     Logs(Box<Filter>),
     Blocks,
+    Transactions,
 }
 
 #[derive(Debug)]
 struct Entry {
     kind: Kind,
+    /// What the pool admitted and was not reported, for [`Kind::Transactions`].
+    arrivals: Option<Receiver<B256>>,
     /// First block that was not reported.
     next: u64,
     used: Instant,
@@ -54,7 +59,7 @@ impl Filters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, kind: Kind, next: u64) -> U64 {
+    fn add(&self, kind: Kind, next: u64, arrivals: Option<Receiver<B256>>) -> U64 {
         let mut table = self.lock();
         table.entries.retain(|_, e| e.used.elapsed() < IDLE);
         if table.entries.len() >= MAX_FILTERS {
@@ -71,6 +76,7 @@ impl Filters {
             id,
             Entry {
                 kind,
+                arrivals,
                 next,
                 used: Instant::now(),
             },
@@ -86,6 +92,24 @@ impl Filters {
             .ok_or_else(|| server("filter not found"))?;
         entry.used = Instant::now();
         Ok((entry.kind.clone(), entry.next))
+    }
+
+    /// What the pool has admitted since the last call. Of more than the pool's backlog, the oldest
+    /// are lost.
+    fn arrivals(&self, id: U64) -> Vec<B256> {
+        let mut table = self.lock();
+        let entry = table.entries.get_mut(&id.to::<u64>());
+        let Some(arrivals) = entry.and_then(|entry| entry.arrivals.as_mut()) else {
+            return Vec::new();
+        };
+        let mut hashes = Vec::new();
+        loop {
+            match arrivals.try_recv() {
+                Ok(hash) => hashes.push(hash),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return hashes,
+            }
+        }
     }
 
     fn advance(&self, id: U64, next: u64) {
@@ -118,10 +142,14 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
     method!(module, "eth_newFilter", |cx, args| {
         let filter: Filter = args.next()?;
         cx.filters
-            .add(Kind::Logs(Box::new(filter)), next_block(&cx.chain)?)
+            .add(Kind::Logs(Box::new(filter)), next_block(&cx.chain)?, None)
     });
     method!(module, "eth_newBlockFilter", |cx, args| {
-        cx.filters.add(Kind::Blocks, next_block(&cx.chain)?)
+        cx.filters.add(Kind::Blocks, next_block(&cx.chain)?, None)
+    });
+    method!(module, "eth_newPendingTransactionFilter", |cx, args| {
+        let arrivals = cx.chain.pool().subscribe();
+        cx.filters.add(Kind::Transactions, 0, Some(arrivals))
     });
     method!(module, "eth_uninstallFilter", |cx, args| {
         let id: U64 = args.next()?;
@@ -131,7 +159,7 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
         let (kind, _) = cx.filters.get(args.next()?)?;
         match kind {
             Kind::Logs(filter) => cx.chain.logs(&filter)?,
-            Kind::Blocks => return Err(server("filter not found")),
+            Kind::Blocks | Kind::Transactions => return Err(server("filter not found")),
         }
     });
     method!(module, "eth_getFilterChanges", |cx, args| {
@@ -141,6 +169,7 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
         let head = reader.labels()?.head;
         let next = next.min(head + 1);
         let changes = match kind {
+            Kind::Transactions => json!(cx.filters.arrivals(id)),
             Kind::Blocks => {
                 let mut hashes = Vec::new();
                 for number in next..=head {

@@ -14,7 +14,7 @@ use alloy_eips::{BlockId, BlockNumberOrTag};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use alloy_rpc_types_eth::{
     AccessListResult, BlockOverrides, EIP1186AccountProofResponse, EIP1186StorageProof, Filter,
-    Index, TransactionRequest, state::StateOverride,
+    Index, TransactionRequest, simulate::SimulatePayload, state::StateOverride,
 };
 use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
 use jsonrpsee::{
@@ -324,6 +324,13 @@ fn calls(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
         let request: TransactionRequest = args.next()?;
         let id = args.block()?;
         output(cx.chain.call(request, id, overrides(args)?)?)?
+    });
+    method!(module, "eth_simulateV1", |cx, args| {
+        let request: SimulatePayload = args.next()?;
+        let full = request.return_full_transactions;
+        let blocks = cx.chain.simulate(args.block()?, request)?;
+        let blocks = blocks.iter().map(|block| convert::simulated(block, full));
+        blocks.collect::<Vec<_>>()
     });
     method!(module, "eth_estimateGas", |cx, args| {
         let request: TransactionRequest = args.next()?;

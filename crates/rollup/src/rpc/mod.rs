@@ -31,7 +31,10 @@ use jsonrpsee::{
     types::SubscriptionId,
 };
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 use tower_http::cors::{Any, CorsLayer};
 
 /// Limits and access of the server.
@@ -103,6 +106,39 @@ impl Context {
             _in_use: in_use,
         };
         (context, released)
+    }
+}
+
+/// The methods without a server, for callers in this process.
+#[derive(Debug)]
+pub struct LocalRpc {
+    module: RpcModule<Context>,
+    runtime: Runtime,
+}
+
+impl LocalRpc {
+    /// The methods of [`serve`] on a chain.
+    ///
+    /// # Errors
+    /// When the method table cannot be built, or no thread started.
+    pub fn new(chain: ChainHandle) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_time().build();
+        Ok(Self {
+            // Whoever has the methods knows when they go.
+            module: module(Context::new(chain, None).0)?,
+            runtime: runtime.map_err(|e| Error::Database(format!("runtime: {e}")))?,
+        })
+    }
+
+    /// The response to one JSON-RPC request, both as JSON. Subscriptions begin, but nobody hears
+    /// from them. Waits, so not for use on an async runtime.
+    ///
+    /// # Errors
+    /// When the request is no JSON-RPC request.
+    pub fn answer(&self, request: &str) -> serde_json::Result<String> {
+        let answer = self.module.raw_json_request(request, 1);
+        let (response, _) = self.runtime.block_on(answer)?;
+        Ok(response.get().to_owned())
     }
 }
 

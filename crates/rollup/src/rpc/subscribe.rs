@@ -1,9 +1,9 @@
-//! `eth_subscribe` over WebSocket: `newHeads`, `logs`, and `newFlashblocks` with what the sequencer
-//! has executed of the block that is still open.
+//! `eth_subscribe` over WebSocket: `newHeads`, `logs`, `newPendingTransactions`, and
+//! `newFlashblocks` with what the sequencer has executed of the block that is still open.
 
 use super::{Context, convert, error::invalid_params, methods::Args};
 use crate::{engine::ChainEvent, logs, preconfirm::SubBlock};
-use alloy_primitives::{Bytes, U64};
+use alloy_primitives::{B256, Bytes, U64};
 use alloy_rpc_types_eth::Filter;
 use jsonrpsee::{
     PendingSubscriptionSink, RpcModule, SubscriptionMessage, SubscriptionSink,
@@ -27,13 +27,35 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
                     .optional::<Filter>()
                     .map(|f| Topic::Logs(Box::new(f.unwrap_or_default()))),
                 Ok(kind) if kind == "newFlashblocks" => Ok(Topic::SubBlocks),
+                Ok(kind) if kind == "newPendingTransactions" => args
+                    .optional::<bool>()
+                    .map(|full| Topic::Transactions(full.unwrap_or_default())),
                 Ok(kind) => Err(invalid_params(format!(
                     "no \"{kind}\" subscription in eth namespace"
                 ))),
                 Err(error) => Err(error),
             };
             match topic {
-                Ok(Topic::SubBlocks) => follow_sub_blocks(pending, context).await,
+                Ok(Topic::SubBlocks) => {
+                    let told = context.chain.subscribe_sub_blocks();
+                    relay(pending, told, |sub| Some(flashblock(&sub))).await;
+                }
+                Ok(Topic::Transactions(full)) => {
+                    let pool = context.chain.pool();
+                    let object = |hash| {
+                        // One that is gone already is not told.
+                        let tx = pool.get(hash)?;
+                        serde_json::to_value(convert::pending(&tx)).ok()
+                    };
+                    let value = |hash: B256| {
+                        if full {
+                            object(hash)
+                        } else {
+                            Some(json!(hash))
+                        }
+                    };
+                    relay(pending, pool.subscribe(), value).await;
+                }
                 Ok(topic) => follow(pending, topic, context).await,
                 Err(error) => pending.reject(error).await,
             }
@@ -46,21 +68,29 @@ enum Topic {
     Heads,
     Logs(Box<Filter>),
     SubBlocks,
+    /// What the pool admits: hashes, or whole transactions.
+    Transactions(bool),
 }
 
-async fn follow_sub_blocks(pending: PendingSubscriptionSink, context: Arc<Context>) {
-    let mut told = context.chain.subscribe_sub_blocks();
+/// Sends what is told from now on, in the form that `value` gives it.
+async fn relay<T: Clone>(
+    pending: PendingSubscriptionSink,
+    mut told: Receiver<T>,
+    value: impl Fn(T) -> Option<Value>,
+) {
     let Ok(sink) = pending.accept().await else {
         return;
     };
     loop {
-        let sub = tokio::select! {
+        let news = tokio::select! {
             () = sink.closed() => return,
-            sub = told.recv() => sub,
+            news = told.recv() => news,
         };
         // A client that cannot keep up is cut off, as below.
-        let Ok(sub) = sub else { return };
-        if !send(&sink, &flashblock(&sub)).await {
+        let Ok(news) = news else { return };
+        if let Some(value) = value(news)
+            && !send(&sink, &value).await
+        {
             return;
         }
     }
@@ -87,9 +117,9 @@ fn flashblock(sub: &SubBlock) -> Value {
         "base": {
             "blockNumber": U64::from(open.number),
             "parentHash": open.parent_hash,
-            "timestamp": U64::from(open.timestamp),
+            "timestamp": U64::from(open.inputs.timestamp),
             "baseFeePerGas": U64::from(open.base_fee),
-            "gasLimit": U64::from(open.gas_limit),
+            "gasLimit": U64::from(open.inputs.gas_limit),
         },
         "diff": {
             "firstTransaction": U64::from(sub.first),
@@ -133,8 +163,8 @@ async fn forward(
         ChainEvent::Reverted(executed) => (executed, true),
     };
     match topic {
-        // Followed by `follow_sub_blocks`.
-        Topic::SubBlocks => false,
+        // Followed by `relay`.
+        Topic::SubBlocks | Topic::Transactions(_) => false,
         Topic::Heads if removed => true,
         Topic::Heads => send(sink, &convert::header(&executed.block.header, None)).await,
         Topic::Logs(filter) => {

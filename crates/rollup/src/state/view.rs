@@ -1,12 +1,14 @@
 //! Reading accounts, code and storage at the head or at an earlier block.
 
-use super::{code_or_empty, decode_account, decode_value, tables::at_block};
+use super::{
+    AccountChange, StateChanges, code_or_empty, decode_account, decode_value, tables::at_block,
+};
 use crate::{
     error::{Error, Result},
     kv::{Snapshot, Table},
 };
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_trie::TrieAccount;
+use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use revm::{DatabaseRef, bytecode::Bytecode, state::AccountInfo};
 use std::sync::Arc;
 
@@ -18,13 +20,19 @@ use std::sync::Arc;
 pub struct View {
     snapshot: Arc<dyn Snapshot>,
     at: Option<u64>,
+    /// What has changed since.
+    changes: Option<Arc<StateChanges>>,
 }
 
 impl View {
     /// The state at the snapshot's head.
     #[must_use]
     pub const fn latest(snapshot: Arc<dyn Snapshot>) -> Self {
-        Self { snapshot, at: None }
+        Self {
+            snapshot,
+            at: None,
+            changes: None,
+        }
     }
 
     /// The state after block `number`, which must not be above the snapshot's head.
@@ -33,7 +41,20 @@ impl View {
         Self {
             snapshot,
             at: Some(number),
+            changes: None,
         }
+    }
+
+    /// This state with changes that are in no table: those of a block that is still open. The
+    /// storage roots of accounts stay what they were.
+    #[must_use]
+    pub fn with(mut self, changes: Arc<StateChanges>) -> Self {
+        self.changes = Some(changes);
+        self
+    }
+
+    fn change(&self, hashed: B256) -> Option<&AccountChange> {
+        self.changes.as_ref()?.accounts.get(&hashed)
     }
 
     /// The snapshot this reads from.
@@ -59,9 +80,19 @@ impl View {
     /// When the store cannot be read.
     pub fn account(&self, address: Address) -> Result<Option<TrieAccount>> {
         let hashed = keccak256(address);
-        self.read(Table::Accounts, Table::AccountHistory, hashed.as_slice())?
+        let stored = self
+            .read(Table::Accounts, Table::AccountHistory, hashed.as_slice())?
             .map(|leaf| decode_account(&leaf))
-            .transpose()
+            .transpose()?;
+        let Some(change) = self.change(hashed) else {
+            return Ok(stored);
+        };
+        Ok(change.fields.map(|fields| TrieAccount {
+            nonce: fields.nonce,
+            balance: fields.balance,
+            code_hash: fields.code_hash,
+            storage_root: stored.map_or(EMPTY_ROOT_HASH, |account| account.storage_root),
+        }))
     }
 
     /// The balance in wei, zero for an absent account.
@@ -95,6 +126,10 @@ impl View {
         if code_or_empty(hash).is_none() || hash.is_zero() {
             return Ok(Bytes::new());
         }
+        let new = self.changes.as_ref().and_then(|c| c.codes.get(&hash));
+        if let Some(code) = new {
+            return Ok(code.clone());
+        }
         let code = self.snapshot.get(Table::Code, hash.as_slice())?;
         code.map(Bytes::from)
             .ok_or_else(|| Error::corrupt("code", hash))
@@ -105,7 +140,15 @@ impl View {
     /// # Errors
     /// When the store cannot be read.
     pub fn storage_at(&self, address: Address, slot: U256) -> Result<U256> {
-        let key = [keccak256(address).0, keccak256(slot.to_be_bytes::<32>()).0].concat();
+        let (owner, slot) = (keccak256(address), keccak256(slot.to_be_bytes::<32>()));
+        if let Some(change) = self.change(owner) {
+            match change.storage.get(&slot) {
+                Some(value) => return Ok(*value),
+                None if change.wiped => return Ok(U256::ZERO),
+                None => {}
+            }
+        }
+        let key = [owner.0, slot.0].concat();
         self.read(Table::Storage, Table::StorageHistory, &key)?
             .map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))
     }

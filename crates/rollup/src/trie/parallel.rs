@@ -75,7 +75,7 @@ impl Trie {
             Ok(done)
         };
         let mut parts = thread::scope(|scope| -> Result<_> {
-            let others: Vec<_> = (1..*CORES).map(|_| scope.spawn(&work)).collect();
+            let others: Vec<_> = (1..*CORES).map(|_| scope.spawn(work)).collect();
             let mut parts = work()?;
             for other in others {
                 match other.join() {

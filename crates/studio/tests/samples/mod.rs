@@ -774,6 +774,7 @@ pub fn rollup(busy: bool) -> RollupView {
         l1_gas: 44_032,
         fail_overs: 1,
         lost: 1,
+        backlog: 3,
         trouble: None,
     };
     let withdrawal = |status: &'static str, ready_at| WithdrawalView {
