@@ -33,11 +33,12 @@ pub(crate) fn run(repo: &Repo, args: &[String]) -> Result<()> {
         ["loop"] => whole_loop(repo, false),
         ["loop", "--cold-build"] => whole_loop(repo, true),
         ["rollup"] => rollup::run(repo),
+        ["soak"] => rollup::soak(repo),
         ["engine"] => engine::run(repo, None),
         ["engine", "--only", part] => engine::run(repo, Some(part)),
         _ => bail!(
             "`bench {}` is none of: bench loop [--cold-build], bench engine [--only PART], \
-             bench rollup",
+             bench rollup, bench soak",
             words.join(" ")
         ),
     }

@@ -33,18 +33,18 @@ pub struct ChannelLimits {
     /// Blocks at which the channel takes no more.
     pub max_blocks: usize,
     /// Brotli quality, 0 to 11. 10 takes ten times as long as 9, for 1.4 % fewer bytes
-    /// (`examples/da_bytes.rs`).
+    /// (`examples/da_bytes.rs`); see [`ChannelOut::set_quality`] for when there is no time for it.
     pub quality: u8,
 }
 
 impl Default for ChannelLimits {
-    /// Frames of 120 kB, which fit an L1 transaction; channels of ten of them; quality 9.
+    /// Frames of 120 kB, which fit an L1 transaction; channels of ten of them; quality 10.
     fn default() -> Self {
         Self {
             max_frame_bytes: 120_000,
             target_bytes: 1_200_000,
             max_blocks: 100_000,
-            quality: 9,
+            quality: 10,
         }
     }
 }
@@ -232,6 +232,11 @@ impl ChannelOut {
             data.extend(self.span.encode(self.config.l2_genesis_time()));
         }
         self.measured = (raw, compress(&data, self.limits.quality.min(2)).len());
+    }
+
+    /// Squeezes the channel with another brotli quality than its limits say.
+    pub const fn set_quality(&mut self, quality: u8) {
+        self.limits.quality = quality;
     }
 
     /// Compresses the channel and cuts it into frames of at most

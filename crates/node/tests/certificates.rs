@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{
-    CHANNEL, OPERATORS, choices, hash_at, key, keys, safe, sender, start, start_as, until, verifier,
+    CHANNEL, OPERATORS, choices, hash_at, key, keys, noted, safe, sender, start, start_as, until,
+    verifier,
 };
 use openledger_chain::Call;
 use openledger_da::certificate::{Certificate, Operators, RECENCY_WINDOW, Srs};
@@ -43,6 +44,7 @@ async fn a_verifier_of_another_committee_takes_no_batch() {
     let rollup = start(&dir.path().join("dev")).await;
     let node = rollup.layer2();
     until("the safe head", || safe(node) >= 5).await;
+    noted(&rollup, 5).await;
     let batches = rollup.batches();
     assert_eq!(batches.fail_overs, 0);
     let batch = batches.recent.front().unwrap();
@@ -87,7 +89,7 @@ async fn forged_certificates_are_dropped_and_the_chain_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let rollup = start(&dir.path().join("dev")).await;
     let node = rollup.layer2();
-    until("a batch", || !rollup.batches().recent.is_empty()).await;
+    noted(&rollup, 1).await;
     let batch = rollup.batches().recent[0].clone();
     let sound = certificate(batch.commitment.as_ref().unwrap()).encode();
 
@@ -150,6 +152,7 @@ async fn digests_do_without_operators() {
     };
     let rollup = start_as(&dir.path().join("dev"), &choices, &keys, CHANNEL).await;
     until("the safe head", || safe(rollup.layer2()) >= 3).await;
+    noted(&rollup, 1).await;
     let batch = rollup.batches().recent[0].clone();
     let commitment = Commitment::decode(batch.commitment.as_ref().unwrap()).unwrap();
     assert!(matches!(commitment, Commitment::Keccak(_)));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
-use common::{choices, hash_at, key, open, safe, sender, start, transfer, until, verifier};
+use common::{choices, hash_at, key, noted, open, safe, sender, start, transfer, until, verifier};
 use openledger_derivation::Checkpoint;
 use openledger_node::rollup::batching::Sent;
 use openledger_node::rollup::layer1::DevLayer1;
@@ -56,6 +56,7 @@ async fn batches_that_the_layer_1_takes_back_are_sent_again() {
     let hash = hash_at(node, paid.block);
     let both = |number| safe(node) >= number && safe(&other) >= number;
     until("the safe heads", || both(paid.block)).await;
+    noted(&rollup, paid.block).await;
     let batches = rollup.batches();
     let covers = |batch: &&Sent| (batch.first..=batch.last).contains(&paid.block);
     let gone = batches.recent.iter().find(covers).unwrap().clone();
@@ -70,6 +71,7 @@ async fn batches_that_the_layer_1_takes_back_are_sent_again() {
     until("the batcher", || rollup.batches().lost > 0).await;
     let goal = paid.block + 10;
     until("the safe heads again", || both(goal)).await;
+    noted(&rollup, goal).await;
     // The payment is where it was: its origin is below what was taken back.
     assert_eq!(hash_at(node, paid.block), hash);
     for number in 0..=goal {

@@ -30,12 +30,15 @@ const TRANSACTIONS: &str = "20000";
 /// Transfers of the one block that is executed.
 const BLOCK: &str = "20000";
 
+/// The example that runs a whole rollup.
+const LAYERS: &str = "layers";
+
 /// The examples that measure, and the packages that they are of.
 const EXAMPLES: [(&str, &str); 4] = [
     ("openledger-rollup", "rollup"),
     ("openledger-derivation", "derive"),
     ("openledger-derivation", "da_bytes"),
-    ("openledger-node", "cold"),
+    ("openledger-node", LAYERS),
 ];
 
 pub(super) fn run(repo: &Repo) -> Result<()> {
@@ -78,6 +81,68 @@ pub(super) fn run(repo: &Repo) -> Result<()> {
         .with_context(|| format!("removing {}", bench.folder.display()))?;
     println!();
     write(repo, "rollup", &measured, Others::Drop)
+}
+
+/// Seconds of the soak.
+const SOAK: &str = "600";
+
+/// `cargo xtask bench soak`: ten minutes of full load with everything that goes wrong in the
+/// middle; memory must stay where it was.
+pub(super) fn soak(repo: &Repo) -> Result<()> {
+    let build = [
+        "build",
+        "--release",
+        "-p",
+        "openledger-node",
+        "--example",
+        LAYERS,
+    ];
+    execute(&mut command(&repo.root, "cargo", &build))?;
+    let folder = scratch(repo, "bench-soak")?;
+    let program = repo.target_dir()?.join("release/examples").join(LAYERS);
+    let words = ["soak", &folder.to_string_lossy(), SOAK];
+    let text = read(&mut command(&repo.root, &program.to_string_lossy(), &words))?;
+    let outcome: Value = serde_json::from_str(&text).context("the soak prints JSON")?;
+    std::fs::remove_dir_all(&folder)?;
+    let row = |metric: &str, unit, pointer: &str, peer, goal| -> Result<Measurement> {
+        Ok(Measurement {
+            metric: metric.to_owned(),
+            unit,
+            ours: number(&outcome, pointer)?,
+            peer,
+            goal,
+            command: "cargo xtask bench soak",
+            details: Value::Null,
+        })
+    };
+    let before = number(&outcome, "/memory_mib/first_half")?;
+    let measured = [
+        row(
+            "ten minutes of transfers, every one in the chain",
+            "tx/s",
+            "/transactions_per_second",
+            None,
+            None,
+        )?,
+        Measurement {
+            details: outcome.clone(),
+            ..row(
+                "peak memory in the second half",
+                "MiB",
+                "/memory_mib/second_half",
+                Some(("in the first half".to_owned(), before)),
+                Some(Goal::RatioAtMost(1.25)),
+            )?
+        },
+        row(
+            "until everything was safe, at the sequencer and a verifier",
+            "s",
+            "/settled_seconds",
+            None,
+            None,
+        )?,
+    ];
+    write(repo, "soak", &measured, Others::Drop)
 }
 
 struct Bench {
@@ -314,7 +379,7 @@ impl Bench {
     /// What a verifier takes from nothing for what the sequencer did.
     fn cold(&self) -> Result<Measurement> {
         let dir = self.folder.join("cold");
-        let outcome = self.example("cold", &[&dir.to_string_lossy(), "100000"])?;
+        let outcome = self.example(LAYERS, &["cold", &dir.to_string_lossy(), "100000"])?;
         println!("{outcome}");
         Ok(Measurement {
             metric: "100,000 transfers, a verifier from nothing".to_owned(),

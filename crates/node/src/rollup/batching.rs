@@ -31,6 +31,8 @@ use crate::{Error, Result};
 const POLL: Duration = Duration::from_millis(250);
 /// Pause after an error that time may heal.
 const RETRY: Duration = Duration::from_secs(1);
+/// Brotli quality while the sequencer is ahead: a tenth of the time, for 1.4 % more bytes.
+const HURRIED: u8 = 9;
 /// L1 blocks after the inclusion of a batch in which it must have become safe.
 const PATIENCE: u64 = 8;
 
@@ -231,8 +233,14 @@ impl Batcher {
                 .as_ref()
                 .is_some_and(|open| open.since.elapsed() >= self.config.max_channel_duration);
             if (full || due || stop.is_set())
-                && let Some(Open { channel, first, .. }) = open.take()
+                && let Some(Open {
+                    mut channel, first, ..
+                }) = open.take()
             {
+                if full {
+                    // More is waiting than a channel holds.
+                    channel.set_quality(self.config.limits.quality.min(HURRIED));
+                }
                 let closed = channel.close();
                 let closed = closed.map_err(|error| Error::Conflict(error.to_string()))?;
                 let sent = self.send(&closed, first, cursor.number, stop)?;

@@ -142,6 +142,13 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until the batcher has noted a batch with block `number` or one above. Its block may be safe
+/// a moment before that.
+pub(crate) async fn noted(rollup: &DevRollup, number: u64) {
+    let last = || rollup.batches().recent.back().map(|batch| batch.last);
+    until("a batch", || last().is_some_and(|last| last >= number)).await;
+}
+
 pub(crate) fn safe(node: &Layer2) -> u64 {
     node.chain().labels().unwrap().safe
 }
