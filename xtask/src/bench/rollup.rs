@@ -70,7 +70,7 @@ pub(super) fn run(repo: &Repo) -> Result<()> {
         (10_000, None),
         (100_000, None),
         (1_000_000, Some(Goal::RatioAtLeast(100.0))),
-        (10_000_000, None),
+        (4_000_000, None),
     ] {
         measured.push(bench.root(accounts, goal)?);
     }
