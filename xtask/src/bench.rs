@@ -32,13 +32,14 @@ pub(crate) fn run(repo: &Repo, args: &[String]) -> Result<()> {
     match words.as_slice() {
         ["loop"] => whole_loop(repo, false),
         ["loop", "--cold-build"] => whole_loop(repo, true),
-        ["rollup"] => rollup::run(repo),
+        ["rollup"] => rollup::run(repo, None),
+        ["rollup", "--only", part] => rollup::run(repo, Some(part)),
         ["soak"] => rollup::soak(repo),
         ["engine"] => engine::run(repo, None),
         ["engine", "--only", part] => engine::run(repo, Some(part)),
         _ => bail!(
             "`bench {}` is none of: bench loop [--cold-build], bench engine [--only PART], \
-             bench rollup, bench soak",
+             bench rollup [--only PART], bench soak",
             words.join(" ")
         ),
     }

@@ -41,8 +41,10 @@ usage: cargo xtask <verb>
                         race the model engine against torch, PEFT and llama.cpp; write
                         bench/results/engine* and the table in README.md; --only measures
                         one PART (training, serving, memory, modes, growth) again
-  bench rollup          race the chain against anvil, alloy-trie and kona; write
-                        bench/results/rollup.json and the table in README.md
+  bench rollup [--only PART]
+                        race the chain against anvil, alloy-trie and kona; write
+                        bench/results/rollup.json and the table in README.md; --only measures
+                        one PART (intake, execution, latency, roots, data, derivation, cold)
   bench soak            ten minutes of full load with a batcher restart, a layer 1 reorg and
                         an outage of data availability; write bench/results/soak.json
   fuzz [TARGET]... [--seconds N]

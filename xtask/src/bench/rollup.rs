@@ -33,17 +33,29 @@ const BLOCK: &str = "20000";
 /// The example that runs a whole rollup.
 const LAYERS: &str = "layers";
 
-/// The examples that measure, and the packages that they are of.
-const EXAMPLES: [(&str, &str); 4] = [
-    ("openledger-rollup", "rollup"),
-    ("openledger-derivation", "derive"),
-    ("openledger-derivation", "da_bytes"),
-    ("openledger-node", LAYERS),
+/// The parts of the benchmark, with the examples that measure them and their packages.
+const PARTS: [(&str, &[(&str, &str)]); 7] = [
+    ("intake", &[("openledger-rollup", "rollup")]),
+    ("execution", &[("openledger-rollup", "rollup")]),
+    ("latency", &[("openledger-rollup", "rollup")]),
+    ("roots", &[("openledger-rollup", "rollup")]),
+    ("data", &[("openledger-derivation", "da_bytes")]),
+    ("derivation", &[("openledger-derivation", "derive")]),
+    ("cold", &[("openledger-node", LAYERS)]),
 ];
 
-pub(super) fn run(repo: &Repo) -> Result<()> {
+/// Measures all parts, or `only` one and keeps what is known of the others.
+pub(super) fn run(repo: &Repo, only: Option<&str>) -> Result<()> {
+    let parts: Vec<_> = PARTS
+        .iter()
+        .filter(|(part, _)| only.is_none_or(|only| only == *part))
+        .collect();
+    if parts.is_empty() {
+        let names: Vec<&str> = PARTS.iter().map(|(part, _)| *part).collect();
+        bail!("the parts are {}", names.join(", "));
+    }
     let anvil = anvil(repo)?;
-    for (package, example) in EXAMPLES {
+    for (package, example) in parts.iter().flat_map(|(_, examples)| *examples) {
         let build = ["build", "--release", "-p", package, "--example", example];
         execute(&mut command(&repo.root, "cargo", &build))?;
     }
@@ -55,32 +67,19 @@ pub(super) fn run(repo: &Repo) -> Result<()> {
         root: repo.root.clone(),
         folder,
     };
-    bench.ask(&["genesis", SENDERS, &bench.genesis.to_string_lossy()])?;
     let mut measured = Vec::new();
-    for (mix, what) in [
-        ("transfers", "transfers"),
-        ("erc20", "ERC-20 transfers"),
-        ("settlement", "deposits and commitments of the protocol"),
-    ] {
-        measured.push(bench.submit(mix, what)?);
+    for (part, _) in parts {
+        measured.extend(bench.part(part)?);
     }
-    measured.extend(bench.execution()?);
-    measured.extend(bench.latency()?);
-    for (accounts, goal) in [
-        (10_000, None),
-        (100_000, None),
-        (1_000_000, Some(Goal::RatioAtLeast(100.0))),
-        (4_000_000, None),
-    ] {
-        measured.push(bench.root(accounts, goal)?);
-    }
-    measured.push(bench.da_bytes()?);
-    measured.push(bench.derivation()?);
-    measured.push(bench.cold()?);
     std::fs::remove_dir_all(&bench.folder)
         .with_context(|| format!("removing {}", bench.folder.display()))?;
     println!();
-    write(repo, "rollup", &measured, Others::Drop)
+    let others = if only.is_some() {
+        Others::Keep
+    } else {
+        Others::Drop
+    };
+    write(repo, "rollup", &measured, others)
 }
 
 /// Seconds of the soak.
@@ -168,6 +167,47 @@ impl Drop for Side {
 }
 
 impl Bench {
+    fn part(&self, part: &str) -> Result<Vec<Measurement>> {
+        let genesis = || self.ask(&["genesis", SENDERS, &self.genesis.to_string_lossy()]);
+        match part {
+            "intake" => {
+                genesis()?;
+                let mixes = [
+                    ("transfers", "transfers"),
+                    ("erc20", "ERC-20 transfers"),
+                    ("settlement", "deposits and commitments of the protocol"),
+                ];
+                mixes
+                    .map(|(mix, what)| self.submit(mix, what))
+                    .into_iter()
+                    .collect()
+            }
+            "execution" => {
+                genesis()?;
+                self.execution()
+            }
+            "latency" => {
+                genesis()?;
+                self.latency()
+            }
+            "roots" => {
+                let sizes = [
+                    (10_000, None),
+                    (100_000, None),
+                    (1_000_000, Some(Goal::RatioAtLeast(100.0))),
+                    (4_000_000, None),
+                ];
+                let sizes = sizes.into_iter();
+                sizes
+                    .map(|(accounts, goal)| self.root(accounts, goal))
+                    .collect()
+            }
+            "data" => Ok(vec![self.da_bytes()?]),
+            "derivation" => Ok(vec![self.derivation()?]),
+            _ => Ok(vec![self.cold()?]),
+        }
+    }
+
     fn ask(&self, words: &[&str]) -> Result<Value> {
         self.example("rollup", words)
     }
