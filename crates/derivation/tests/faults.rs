@@ -270,19 +270,25 @@ fn a_shorter_layer_1_is_a_reorg_too() {
     assert_eq!(derive(&mut pipeline, &l2), Step::Idle);
 }
 
-#[test]
-fn a_restart_finds_its_place() {
+/// A batch, and the first frame of a second one; the others are still to come.
+fn in_the_middle_of_a_channel() -> (World, Vec<Bytes>) {
     let mut world = world(4);
     post(&mut world);
     more(&mut world, 4);
-    let frames = world.channel(LIMITS).frames;
-    let (first, rest) = frames.split_at(1);
-    let tx = world.inline(first);
+    let mut frames = world.channel(LIMITS).frames;
+    let rest = frames.split_off(1);
+    let tx = world.inline(&frames);
     world.l1.push(vec![tx], &[]);
+    (world, rest)
+}
+
+#[test]
+fn a_restart_finds_its_place() {
+    let (mut world, rest) = in_the_middle_of_a_channel();
     let (mut pipeline, l2) = world.verifier();
     derive(&mut pipeline, &l2);
     assert!(l2.head().number > 0 && (l2.head().number as usize) < height(&world));
-    let tx = world.inline(rest);
+    let tx = world.inline(&rest);
     world.l1.push(vec![tx], &[]);
     // A new pipeline, with half a channel below the safe head's origin.
     let mut pipeline = world.pipeline(&l2);
@@ -292,20 +298,14 @@ fn a_restart_finds_its_place() {
 
 #[test]
 fn a_checkpoint_spares_what_was_read() {
-    let mut world = world(4);
-    post(&mut world);
-    more(&mut world, 4);
-    let frames = world.channel(LIMITS).frames;
-    let (first, rest) = frames.split_at(1);
-    let tx = world.inline(first);
-    world.l1.push(vec![tx], &[]);
+    let (mut world, rest) = in_the_middle_of_a_channel();
     world.l1.push(Vec::new(), &[]);
     let (mut pipeline, l2) = world.verifier();
     derive(&mut pipeline, &l2);
     // Half a channel is there: it is read again, and nothing below it.
     let open = *pipeline.checkpoint().expect("it began at genesis");
     assert_eq!(open.read_from, open.l1.number - 1);
-    let tx = world.inline(rest);
+    let tx = world.inline(&rest);
     world.l1.push(vec![tx], &[]);
     let mut pipeline = world.pipeline(&l2);
     pipeline.resume(&open);

@@ -101,12 +101,8 @@ impl Beacon {
     /// A client of `url`. Nothing is sent yet.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .build();
         Self {
-            agent: config.into(),
+            agent: super::rpc::agent(TIMEOUT),
             url: url.trim_end_matches('/').to_owned(),
             slots: OnceLock::new(),
         }

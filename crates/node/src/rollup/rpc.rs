@@ -77,16 +77,21 @@ pub struct Rpc {
     beacon: Option<Beacon>,
 }
 
+/// An HTTP client that gives up after `patience`, and takes a refusal for an answer.
+pub(super) fn agent(patience: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(patience))
+        .http_status_as_error(false)
+        .build();
+    config.into()
+}
+
 impl Rpc {
     /// A client of `url`. Nothing is sent yet.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false)
-            .build();
         Self {
-            agent: config.into(),
+            agent: agent(TIMEOUT),
             url: url.into(),
             next: AtomicU64::new(1),
             secret: None,
