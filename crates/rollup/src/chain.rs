@@ -5,6 +5,7 @@ use crate::{
     call::{CallContext, CallOutcome, Overrides},
     engine::{ChainEvent, EmbeddedEngine, Engine, EngineClient, ExternalEngine},
     error::{Error, Result},
+    fees,
     genesis::GenesisBlock,
     kv::{DiskStore, MemoryStore, Store},
     logs::{self, LogLimits},
@@ -25,6 +26,7 @@ use alloy_rpc_types_eth::{
     Filter, FilterBlockOption, Log, TransactionRequest, simulate::SimulatePayload,
 };
 use op_alloy_consensus::OpReceiptEnvelope;
+use op_revm::L1BlockInfo;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -182,6 +184,8 @@ struct Standing {
     epoch: u64,
     head: Sealed<Header>,
     state: View,
+    /// Fee parameters; Ethereum has none.
+    l1: Option<L1BlockInfo>,
 }
 
 /// A transaction in a block, with everything about it.
@@ -390,12 +394,13 @@ impl ChainHandle {
         }
         let tx = Arc::new(Transaction::decode(encoded)?);
         loop {
-            let Standing { epoch, head, state } = &*self.standing()?;
+            let standing = &*self.standing()?;
             let admission = Admission {
                 spec: &self.0.spec,
-                head,
-                state,
-                epoch: *epoch,
+                head: &standing.head,
+                state: &standing.state,
+                l1: standing.l1.as_ref(),
+                epoch: standing.epoch,
             };
             if let Some(hash) = self.0.pool.add(&tx, &admission, Instant::now())? {
                 return Ok(hash);
@@ -415,7 +420,14 @@ impl ChainHandle {
         let reader = self.reader()?;
         let head = reader.head()?;
         let state = reader.state(head.number)?;
-        let fresh = Arc::new(Standing { epoch, head, state });
+        let spec = &self.0.spec;
+        let l1 = (!spec.is_ethereum()).then(|| fees::l1_info(spec, &head, &state));
+        let fresh = Arc::new(Standing {
+            epoch,
+            head,
+            state,
+            l1: l1.transpose()?,
+        });
         *held = Some(Arc::clone(&fresh));
         Ok(fresh)
     }

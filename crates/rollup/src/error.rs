@@ -40,6 +40,17 @@ pub enum Error {
         /// Genesis hash of the configuration.
         expected: B256,
     },
+    /// The tables were written by another version of this program.
+    #[error(
+        "data directory holds tables of format {found}, this program reads format {expected}: \
+         use another data directory, and derive the chain anew from its layer 1"
+    )]
+    Format {
+        /// Format found on disk.
+        found: u64,
+        /// Format of this program.
+        expected: u64,
+    },
     /// The genesis description cannot be turned into a block.
     #[error("genesis: {0}")]
     Genesis(String),

@@ -5,7 +5,9 @@
 //! knows of deposits. The fork is Prague. Blob transactions (EIP-4844) are not accepted, since the
 //! transactions of this crate are the OP Stack's; a layer 1 that takes blobs is reached by URL.
 
-use crate::{block::Transaction, error::Result, exec, exec::Candidates, spec::ChainSpec};
+use crate::{
+    block::Transaction, error::Result, exec, exec::Candidates, spec::ChainSpec, state::Overlay,
+};
 use alloc::{format, sync::Arc};
 use alloy_consensus::{Header, ReceiptEnvelope, TxEnvelope, transaction::Recovered};
 use alloy_eips::{eip2718::WithEncoded, eip7840::BlobParams};
@@ -20,10 +22,7 @@ use alloy_evm::{
 use alloy_hardforks::{EthereumHardfork, EthereumHardforks, ForkCondition};
 use alloy_primitives::Address;
 use op_alloy_consensus::{OpReceiptEnvelope, OpTxEnvelope};
-use revm::{
-    DatabaseRef,
-    database::{State, states::bundle_state::BundleRetention},
-};
+use revm::DatabaseRef;
 
 /// Every fork up to Prague from genesis, proof of stake from the first block.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +58,7 @@ pub(crate) fn execute<DB>(
 where
     DB: DatabaseRef<Error = crate::Error> + core::fmt::Debug,
 {
-    let mut db = State::builder()
-        .with_database_ref(state)
-        .with_bundle_update()
-        .build();
+    let mut db = Overlay::new(state);
     let evm = EthEvmFactory::default().create_evm(&mut db, environment(spec, header));
     let mut executor = executor(evm, header);
     let run = |executor: &mut EthBlockExecutor<'_, _, _, _>, tx: &Transaction| {
@@ -74,14 +70,13 @@ where
     // Blocks of L1 are not told about before they are complete.
     let transactions = exec::drive(&mut executor, forced, candidates, run, |_| &[])?;
     let (_, result) = executor.finish().map_err(exec::classify)?;
-    db.merge_transitions(BundleRetention::PlainState);
     Ok(exec::Execution {
         transactions,
         receipts: result.receipts.into_iter().map(receipt).collect(),
         gas_used: result.gas_used,
         da_footprint: result.blob_gas_used,
         requests_hash: result.requests.requests_hash(),
-        changes: crate::state::StateChanges::from_bundle(&db.take_bundle()),
+        changes: db.into_changes()?,
     })
 }
 

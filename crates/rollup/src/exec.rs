@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     ethereum,
     spec::ChainSpec,
-    state::StateChanges,
+    state::{Overlay, StateChanges},
 };
 use alloc::{
     format,
@@ -16,7 +16,9 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, TxReceipt, proofs::calculate_receipt_root};
+use alloy_consensus::{
+    EMPTY_OMMER_ROOT_HASH, Header, Sealed, TxReceipt, proofs::calculate_receipt_root,
+};
 use alloy_eips::{eip2718::WithEncoded, eip7685::EMPTY_REQUESTS_HASH};
 use alloy_evm::{
     EvmFactory,
@@ -27,10 +29,7 @@ use alloy_op_hardforks::OpHardforks;
 use alloy_primitives::{Address, B256, Bloom, Bytes};
 use alloy_trie::{EMPTY_ROOT_HASH, root::ordered_trie_root_encoded};
 use op_alloy_consensus::OpReceiptEnvelope;
-use revm::{
-    DatabaseRef,
-    database::{State, states::bundle_state::BundleRetention},
-};
+use revm::DatabaseRef;
 
 /// What a block is given from outside, besides its transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,10 +169,7 @@ where
     if spec.is_ethereum() {
         return ethereum::execute(spec, &header, state, forced, candidates);
     }
-    let mut db = State::builder()
-        .with_database_ref(state)
-        .with_bundle_update()
-        .build();
+    let mut db = Overlay::new(state);
     let factory = spec.factory();
     let evm = factory
         .evm_factory()
@@ -193,8 +189,7 @@ where
     };
     let transactions = drive(&mut executor, forced, candidates, run, |e| e.receipts())?;
     let (_, result) = executor.finish().map_err(classify)?;
-    db.merge_transitions(BundleRetention::PlainState);
-    let changes = StateChanges::from_bundle(&db.take_bundle());
+    let changes = db.into_changes()?;
     Ok(Execution {
         transactions,
         receipts: result.receipts,
@@ -259,36 +254,54 @@ pub(crate) fn classify(error: BlockExecutionError) -> Error {
     }
 }
 
-/// Builds the header from execution, the state root and the storage root of the
-/// `L2ToL1MessagePasser` predeploy (which the header carries since Isthmus).
+/// What a header says of a block's transactions and receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyRoots {
+    transactions: B256,
+    receipts: B256,
+    bloom: Bloom,
+}
+
+impl BodyRoots {
+    /// Computes them. They do not depend on the state root, so both can be computed at once.
+    #[must_use]
+    pub fn of(execution: &Execution) -> Self {
+        let encoded: Vec<_> = execution
+            .transactions
+            .iter()
+            .map(|tx| tx.encoded.as_ref())
+            .collect();
+        let receipts = &execution.receipts;
+        Self {
+            transactions: ordered_trie_root_encoded(&encoded),
+            receipts: calculate_receipt_root(receipts),
+            bloom: receipts.iter().fold(Bloom::ZERO, |all, r| all | r.bloom()),
+        }
+    }
+}
+
+/// Builds the header from execution, the roots of the body, the state root and the storage root of
+/// the `L2ToL1MessagePasser` predeploy (which the header carries since Isthmus).
 ///
 /// # Errors
 /// When the parent's fee parameters are malformed.
 pub fn seal(
     spec: &ChainSpec,
-    parent: &Header,
-    parent_hash: B256,
+    parent: &Sealed<Header>,
     inputs: &BlockInputs,
     execution: &Execution,
+    body: &BodyRoots,
     state_root: B256,
     message_passer_root: B256,
 ) -> Result<Header> {
     let forks = spec.forks();
     let at = inputs.timestamp;
     let isthmus = spec.is_isthmus(at);
-    let encoded: Vec<_> = execution
-        .transactions
-        .iter()
-        .map(|tx| tx.encoded.as_ref())
-        .collect();
     Ok(Header {
         state_root,
-        transactions_root: ordered_trie_root_encoded(&encoded),
-        receipts_root: calculate_receipt_root(&execution.receipts),
-        logs_bloom: execution
-            .receipts
-            .iter()
-            .fold(Bloom::ZERO, |all, r| all | r.bloom()),
+        transactions_root: body.transactions,
+        receipts_root: body.receipts,
+        logs_bloom: body.bloom,
         gas_used: execution.gas_used,
         withdrawals_root: if isthmus && !spec.is_ethereum() {
             Some(message_passer_root)
@@ -306,6 +319,6 @@ pub fn seal(
         }),
         excess_blob_gas: forks.is_ecotone_active_at_timestamp(at).then_some(0),
         requests_hash: isthmus.then_some(execution.requests_hash),
-        ..draft(spec, parent, parent_hash, inputs)?
+        ..draft(spec, parent, parent.hash(), inputs)?
     })
 }

@@ -20,21 +20,17 @@ pub fn l1_info(spec: &ChainSpec, header: &Header, state: &View) -> Result<L1Bloc
     )
 }
 
-/// The L1 data fee and the largest operator fee of an encoded transaction, wei; there is none on
-/// Ethereum.
-///
-/// # Errors
-/// When the state cannot be read.
+/// The L1 data fee and the largest operator fee of an encoded transaction, wei, where `info` is in
+/// force.
+#[must_use]
 pub fn l1_cost(
     spec: &ChainSpec,
     header: &Header,
-    state: &View,
+    info: &L1BlockInfo,
     encoded: &[u8],
     gas_limit: U256,
-) -> Result<U256> {
-    if spec.is_ethereum() {
-        return Ok(U256::ZERO);
-    }
+) -> U256 {
     let rules = *spec.evm_env(header).spec_id();
-    Ok(l1_info(spec, header, state)?.tx_cost(encoded, gas_limit, rules))
+    // It remembers the fee of a transaction, so each gets its own.
+    info.clone().tx_cost(encoded, gas_limit, rules)
 }

@@ -70,11 +70,8 @@ impl GenesisBlock {
 
         let timestamp = genesis.timestamp;
         let message_passer = keccak256(L2_TO_L1_MESSAGE_PASSER_ADDRESS);
-        let message_passer_root = tries
-            .accounts
-            .get(&message_passer)
-            .copied()
-            .flatten()
+        let message_passer_root = trie
+            .account(&*empty, message_passer)?
             .map_or(EMPTY_ROOT_HASH, |account| account.storage_root);
         let base_fee = match genesis.base_fee_per_gas {
             None => DEFAULT_BASE_FEE,

@@ -15,10 +15,14 @@ use std::sync::Arc;
 
 /// Names in [`Table::Meta`].
 mod meta {
+    pub(super) const FORMAT: &[u8] = b"format";
     pub(super) const HEAD: &[u8] = b"head";
     pub(super) const SAFE: &[u8] = b"safe";
     pub(super) const FINALIZED: &[u8] = b"finalized";
 }
+
+/// What the tables hold and how. Format 1 had the leaves of the tries among their nodes.
+const FORMAT: u64 = 2;
 
 /// Sums over the chain from genesis up to and including a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,9 +73,18 @@ impl ChainReader {
     /// Whether a genesis block was written.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read; [`Error::Format`] when it was, by another version.
     pub fn is_initialised(&self) -> Result<bool> {
-        Ok(self.meta(meta::HEAD)?.is_some())
+        if self.meta(meta::HEAD)?.is_none() {
+            return Ok(false);
+        }
+        match self.meta(meta::FORMAT)?.unwrap_or(1) {
+            FORMAT => Ok(true),
+            found => Err(Error::Format {
+                found,
+                expected: FORMAT,
+            }),
+        }
     }
 
     /// Latest, safe and finalized block numbers.
@@ -245,6 +258,11 @@ fn number(bytes: &[u8]) -> Result<u64> {
         .try_into()
         .map_err(|_| Error::corrupt("number", format_args!("{bytes:?}")))?;
     Ok(u64::from_be_bytes(bytes))
+}
+
+/// Writes which format the tables have.
+pub(crate) fn put_format(batch: &mut Batch) {
+    batch.put(Table::Meta, meta::FORMAT, FORMAT.to_be_bytes());
 }
 
 /// Writes the labels.

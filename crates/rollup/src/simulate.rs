@@ -9,7 +9,7 @@ use crate::{
     call::{CALL_GAS_CAP, CallDb, CallOutcome, Failure, outcome, transact},
     error::Error,
     ethereum::{self, PragueAtGenesis},
-    exec::{self, BlockInputs, Execution},
+    exec::{self, BlockInputs, BodyRoots, Execution},
     reader::ChainReader,
     spec::ChainSpec,
     state::{StateChanges, StateTrie, View},
@@ -366,9 +366,9 @@ impl Simulation<'_> {
             ..exec::seal(
                 self.spec,
                 head,
-                head.hash(),
                 &inputs,
                 &execution,
+                &BodyRoots::of(&execution),
                 root,
                 passer,
             )?

@@ -15,7 +15,7 @@ pub use record::record;
 use crate::{
     block::{Block, Transaction},
     error::{Error, Result},
-    exec::{BlockInputs, NoCandidates, execute, seal},
+    exec::{BlockInputs, BodyRoots, NoCandidates, execute, seal},
     spec::ChainSpec,
     state::{StateTrie, code_or_empty},
     trie::NodeSource,
@@ -284,6 +284,7 @@ fn reexecute<P: Preimages>(
     } else {
         EMPTY_ROOT_HASH
     };
-    let header = seal(spec, parent, hash, inputs, &result, root, passer)?;
+    let body = BodyRoots::of(&result);
+    let header = seal(spec, parent, inputs, &result, &body, root, passer)?;
     Ok(header.seal_slow())
 }

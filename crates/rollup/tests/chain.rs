@@ -18,6 +18,7 @@ use openledger_rollup::{
     genesis::{BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT, SEQUENCER_FEE_VAULT},
     kv::{MemoryStore, Snapshot, Store, Table, prefix_end},
     state::{AccountChange, AccountFields, StateChanges, StateTrie, recompute_root},
+    trie::{NodeChange, NodeChanges},
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
@@ -88,7 +89,8 @@ fn audit(handle: &ChainHandle) {
     let tries = StateTrie::new(EMPTY_ROOT_HASH)
         .apply(&*empty, &changes)
         .unwrap();
-    let count = |nodes: &BTreeMap<_, Option<Vec<u8>>>| nodes.values().flatten().count();
+    let inner = |change: &&NodeChange| matches!(change, NodeChange::Inner(_));
+    let count = |nodes: &NodeChanges| nodes.values().filter(inner).count();
     let expected =
         count(&tries.account_nodes) + tries.storage_nodes.values().map(count).sum::<usize>();
     assert_eq!(
@@ -525,6 +527,20 @@ fn attributes_and_labels_are_checked() {
     handle.make_block().unwrap();
     let labels = handle.labels().unwrap();
     assert_eq!((labels.head, labels.safe, labels.finalized), (1, 1, 1));
+}
+
+#[test]
+fn tables_of_another_version_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = || Some(dir.path().to_path_buf());
+    Chain::open(manual(path(), genesis())).unwrap().shutdown();
+    let store = openledger_rollup::kv::DiskStore::open(dir.path()).unwrap();
+    let mut batch = openledger_rollup::kv::Batch::default();
+    batch.delete(Table::Meta, *b"format");
+    store.commit(batch).unwrap();
+    drop(store);
+    let error = Chain::open(manual(path(), genesis())).unwrap_err();
+    assert!(matches!(error, Error::Format { found: 1, .. }), "{error}");
 }
 
 #[test]

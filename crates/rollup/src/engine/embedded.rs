@@ -9,7 +9,7 @@ use super::{
 use crate::{
     block::{Block, ExecutedBlock, Transaction},
     error::{Error, Result},
-    exec::{self, BlockInputs, Candidates, Execution, NoCandidates},
+    exec::{self, BlockInputs, BodyRoots, Candidates, Execution, NoCandidates},
     genesis::GenesisBlock,
     kv::{Batch, Snapshot, Store},
     pool::Pool,
@@ -24,6 +24,7 @@ use op_alloy_consensus::L2_TO_L1_MESSAGE_PASSER_ADDRESS;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Instant,
 };
 use tokio::sync::broadcast;
@@ -32,6 +33,9 @@ use tokio::sync::broadcast;
 const SIDE_BLOCKS: usize = 256;
 /// Executed payloads and build jobs kept on one parent.
 const JOBS: usize = 16;
+
+/// Transactions from which on the roots of a block's body are worth a thread of their own.
+const AT_ONCE: usize = 128;
 
 /// Blocks between looks at the memory that tries use.
 const PRUNE_EVERY: u64 = 64;
@@ -115,6 +119,7 @@ impl EmbeddedEngine {
                 receipts: Vec::new(),
             };
             let mut batch = Batch::default();
+            reader::put_format(&mut batch);
             reader::put_block(&mut batch, &executed, Totals::default());
             state::append(&mut batch, &*snapshot, 0, &genesis.changes, &genesis.tries)?;
             reader::put_labels(&mut batch, Labels::default());
@@ -164,10 +169,7 @@ impl EmbeddedEngine {
         inner.trie_at = B256::ZERO;
         let tries = inner.trie.apply(snapshot, changes)?;
         let message_passer = keccak256(L2_TO_L1_MESSAGE_PASSER_ADDRESS);
-        let account = match tries.accounts.get(&message_passer) {
-            Some(account) => *account,
-            None => inner.trie.account(snapshot, message_passer)?,
-        };
+        let account = inner.trie.account(snapshot, message_passer)?;
         Ok((tries, account.map_or(EMPTY_ROOT_HASH, |a| a.storage_root)))
     }
 
@@ -240,12 +242,38 @@ impl EmbeddedEngine {
             inputs,
             execution,
         } = built;
-        let (tries, passer) = Self::roots(inner, &**reader.snapshot(), &head, &execution.changes)?;
-        let hash = head.hash();
-        let header = exec::seal(
-            &self.spec, &head, hash, &inputs, &execution, tries.root, passer,
-        )?;
-        Ok(Self::keep(inner, header.seal_slow(), execution, tries))
+        let snapshot = &**reader.snapshot();
+        let (tries, header) = self.header(inner, snapshot, &head, &inputs, &execution)?;
+        Ok(Self::keep(inner, header, execution, tries))
+    }
+
+    /// The header of what was executed on `parent`, with the tries that its state root is of.
+    fn header(
+        &self,
+        inner: &mut Inner,
+        snapshot: &dyn Snapshot,
+        parent: &Sealed<Header>,
+        inputs: &BlockInputs,
+        execution: &Execution,
+    ) -> Result<(TrieChanges, Sealed<Header>)> {
+        let mut roots = || Self::roots(inner, snapshot, parent, &execution.changes);
+        let (roots, body) = if execution.transactions.len() < AT_ONCE {
+            (roots(), BodyRoots::of(execution))
+        } else {
+            thread::scope(|scope| {
+                let body = scope.spawn(|| BodyRoots::of(execution));
+                let roots = roots();
+                let body = body.join();
+                (
+                    roots,
+                    body.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                )
+            })
+        };
+        let (tries, passer) = roots?;
+        let root = tries.root;
+        let header = exec::seal(&self.spec, parent, inputs, execution, &body, root, passer)?;
+        Ok((tries, header.seal_slow()))
     }
 
     /// Executes a block whose parent is the head.
@@ -271,13 +299,8 @@ impl EmbeddedEngine {
             Err(Error::InvalidBlock(reason)) => return Ok(PayloadStatus::Invalid { reason }),
             Err(error) => return Err(error),
         };
-        let (tries, passer) =
-            Self::roots(inner, &**reader.snapshot(), &parent, &execution.changes)?;
-        let hash = parent.hash();
-        let header = exec::seal(
-            &self.spec, &parent, hash, &inputs, &execution, tries.root, passer,
-        )?
-        .seal_slow();
+        let snapshot = &**reader.snapshot();
+        let (tries, header) = self.header(inner, snapshot, &parent, &inputs, &execution)?;
         if header.hash() != block.hash() {
             let reason = difference(&block.header, &header);
             return Ok(PayloadStatus::Invalid { reason });

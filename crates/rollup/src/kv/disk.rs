@@ -75,17 +75,14 @@ impl Store for DiskStore {
     fn commit(&self, batch: Batch) -> Result<()> {
         let mut tx = self.db.begin_write().map_err(db)?;
         tx.set_durability(Durability::Immediate).map_err(db)?;
-        {
-            let mut writes = batch.into_sorted().into_iter().peekable();
-            while let Some(table) = writes.peek().map(|w| w.0) {
-                let mut open = tx.open_table(definition(table)).map_err(db)?;
-                while let Some((_, key, value)) = writes.next_if(|w| w.0 == table) {
-                    match value {
-                        Some(value) => open.insert(key.as_slice(), value.as_slice()).map(drop),
-                        None => open.remove(key.as_slice()).map(drop),
-                    }
-                    .map_err(db)?;
+        for (table, writes) in batch.into_sorted() {
+            let mut open = tx.open_table(definition(table)).map_err(db)?;
+            for (key, value) in writes {
+                match value {
+                    Some(value) => open.insert(key.as_slice(), value.as_slice()).map(drop),
+                    None => open.remove(key.as_slice()).map(drop),
                 }
+                .map_err(db)?;
             }
         }
         tx.commit().map_err(db)

@@ -32,12 +32,14 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: Batch) -> Result<()> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        for (table, key, value) in batch.into_sorted() {
+        for (table, writes) in batch.into_sorted() {
             let map = Arc::make_mut(&mut tables[table as usize]);
-            match value {
-                Some(value) => map.insert(key, value),
-                None => map.remove(&key),
-            };
+            for (key, value) in writes {
+                match value {
+                    Some(value) => map.insert(key, value),
+                    None => map.remove(&key),
+                };
+            }
         }
         Ok(())
     }

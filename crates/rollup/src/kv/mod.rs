@@ -18,7 +18,7 @@ use std::{fmt::Debug, ops::ControlFlow, sync::Arc};
 /// order is the order we want to scan in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
-    /// `name -> bytes`: head, safe and finalized numbers, genesis hash.
+    /// `name -> bytes`: format of the tables, head, safe and finalized numbers.
     Meta,
     /// `keccak(address) -> rlp(account)`: the state of the head, also the account-trie leaf.
     Accounts,
@@ -26,7 +26,8 @@ pub enum Table {
     Storage,
     /// `code hash -> code`.
     Code,
-    /// `owner ++ path -> rlp(node)`: nodes of the account trie and of every storage trie.
+    /// `owner ++ path -> rlp(node)`: branches and extensions of the account trie and of every
+    /// storage trie.
     TrieNodes,
     /// `keccak(address) ++ block -> rlp(account) before that block` (empty = absent).
     AccountHistory,
@@ -93,39 +94,48 @@ impl Table {
     }
 }
 
+/// A key with its new value, `None` to remove it.
+type Write = (Vec<u8>, Option<Vec<u8>>);
+
 /// One atomic set of writes; later entries for the same key win.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
-    writes: Vec<(Table, Vec<u8>, Option<Vec<u8>>)>,
+    writes: [Vec<Write>; Table::ALL.len()],
 }
 
 impl Batch {
     /// Stores `value` under `key`.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.writes.push((table, key.into(), Some(value.into())));
+        self.writes[table as usize].push((key.into(), Some(value.into())));
     }
 
     /// Removes `key`; removing an absent key is not an error.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.writes.push((table, key.into(), None));
+        self.writes[table as usize].push((key.into(), None));
     }
 
     /// Number of writes.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.writes.len()
+    pub fn len(&self) -> usize {
+        self.writes.iter().map(Vec::len).sum()
     }
 
     /// Whether nothing would be written.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.writes.iter().all(Vec::is_empty)
     }
 
-    /// The writes sorted by table and key (stable, so the last write of a key stays last).
-    fn into_sorted(mut self) -> Vec<(Table, Vec<u8>, Option<Vec<u8>>)> {
-        self.writes.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        self.writes
+    /// The writes of each table there are any of, sorted by key (stable, so the last write of a key
+    /// stays last).
+    fn into_sorted(self) -> impl Iterator<Item = (Table, Vec<Write>)> {
+        let tables = Table::ALL.into_iter().zip(self.writes);
+        tables
+            .filter(|(_, writes)| !writes.is_empty())
+            .map(|(table, mut writes)| {
+                writes.sort_by(|a, b| a.0.cmp(&b.0));
+                (table, writes)
+            })
     }
 }
 

@@ -8,6 +8,7 @@ use alloy_evm::FromRecoveredTx;
 use alloy_op_evm::OpTx;
 use alloy_primitives::{KECCAK256_EMPTY, U256};
 use op_alloy_consensus::OpTxEnvelope;
+use op_revm::L1BlockInfo;
 use revm::{context_interface::cfg::gas::calculate_initial_tx_gas_for_tx, primitives::eip3860};
 
 /// What transactions are checked against: the head.
@@ -19,6 +20,8 @@ pub struct Admission<'a> {
     pub head: &'a Header,
     /// The state after the head.
     pub state: &'a View,
+    /// What the layer 1 charges for; nothing on Ethereum.
+    pub l1: Option<&'a L1BlockInfo>,
     /// [`super::Pool::epoch`] from before the state was opened.
     pub epoch: u64,
 }
@@ -72,7 +75,8 @@ impl Admission<'_> {
         }
         let envelope = tx.envelope();
         let gas = U256::from(envelope.gas_limit());
-        let l1 = fees::l1_cost(self.spec, self.head, self.state, &tx.encoded, gas).map_err(read)?;
+        let cost = |info| fees::l1_cost(self.spec, self.head, info, &tx.encoded, gas);
+        let l1 = self.l1.map_or(U256::ZERO, cost);
         let cost = U256::from(envelope.max_fee_per_gas())
             .saturating_mul(gas)
             .saturating_add(envelope.value())

@@ -56,6 +56,7 @@ impl Bench {
             spec: &self.spec,
             head: &self.head,
             state: &state,
+            l1: None,
             epoch,
         };
         self.pool
@@ -253,6 +254,7 @@ fn a_check_against_a_stale_state_is_not_used() {
         spec: &bench.spec,
         head: &bench.head,
         state: &state,
+        l1: None,
         epoch,
     };
     bench

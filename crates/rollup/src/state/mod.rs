@@ -4,11 +4,13 @@
 //! one keccak256 per first touch, and in return one copy of the state serves execution, proofs and
 //! recomputing the root by a single ordered scan.
 
+mod overlay;
 #[cfg(feature = "std")]
 mod tables;
 #[cfg(feature = "std")]
 mod view;
 
+pub use overlay::Overlay;
 #[cfg(feature = "std")]
 pub(crate) use tables::rewind_tables;
 #[cfg(feature = "std")]
@@ -104,24 +106,32 @@ impl StateChanges {
 pub struct TrieChanges {
     /// State root afterwards.
     pub root: B256,
-    /// The changed accounts as trie leaves; `None` for removed ones.
-    pub accounts: BTreeMap<B256, Option<TrieAccount>>,
+    /// The accounts of [`StateChanges`] as trie leaves.
+    pub accounts: BTreeMap<B256, AccountLeaf>,
     /// Account-trie nodes.
     pub account_nodes: NodeChanges,
     /// Storage-trie nodes by hashed address.
     pub storage_nodes: BTreeMap<B256, NodeChanges>,
 }
 
+/// RLP of an account before and after a change, each empty where there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountLeaf {
+    /// Before.
+    pub before: Vec<u8>,
+    /// After.
+    pub after: Vec<u8>,
+}
+
 /// A changed account on its way into the trie.
-struct Leaf {
+struct Entering {
     fields: AccountFields,
     /// `None` where the storage is as it was.
     storage_root: Option<B256>,
-    /// What became of it.
-    account: Option<TrieAccount>,
+    leaf: AccountLeaf,
 }
 
-impl Leaf {
+impl Entering {
     /// The leaf's value after `old`.
     fn encode(&mut self, old: Option<&[u8]>) -> Result<Vec<u8>> {
         let storage_root = match (self.storage_root, old) {
@@ -135,8 +145,9 @@ impl Leaf {
             code_hash,
         } = self.fields;
         let account = TrieAccount::new(nonce, balance, storage_root, code_hash);
-        self.account = Some(account);
-        Ok(alloy_rlp::encode(account))
+        self.leaf.before = old.unwrap_or_default().to_vec();
+        self.leaf.after = alloy_rlp::encode(account);
+        Ok(self.leaf.after.clone())
     }
 }
 
@@ -197,24 +208,30 @@ impl StateTrie {
             };
             leaves.push((
                 *hashed,
-                Leaf {
+                Entering {
                     fields,
                     storage_root,
-                    account: None,
+                    leaf: AccountLeaf::default(),
                 },
             ));
         }
-        self.accounts.set_all(source, &mut leaves, Leaf::encode)?;
+        self.accounts
+            .set_all(source, &mut leaves, Entering::encode)?;
         // Last: what is new may keep a branch that would otherwise fall together, which takes its
         // other child; a witness need not have that.
+        let leaves = leaves
+            .into_iter()
+            .map(|(hashed, entering)| (hashed, entering.leaf));
+        out.accounts = leaves.collect();
         for hashed in gone {
+            let leaf = AccountLeaf {
+                before: self.accounts.get(source, hashed)?.unwrap_or_default(),
+                after: Vec::new(),
+            };
             self.accounts.set(source, hashed, Vec::new())?;
-            out.accounts.insert(hashed, None);
+            out.accounts.insert(hashed, leaf);
         }
         (out.root, out.account_nodes) = self.accounts.commit();
-        for (hashed, leaf) in leaves {
-            out.accounts.insert(hashed, leaf.account);
-        }
         Ok(out)
     }
 

@@ -1,13 +1,13 @@
 //! Writing a block's state into the flat tables, and taking it back.
 
-use super::{AccountChange, StateChanges, TrieChanges, decode_value, encode_value};
+use super::{AccountChange, AccountLeaf, StateChanges, TrieChanges, decode_value, encode_value};
 use crate::{
     error::{Error, Result},
     kv::{Batch, Snapshot, Table, prefix_end},
-    trie::{NodeChanges, NodeSource},
+    trie::{NodeChange, NodeChanges, NodeSource},
 };
 use alloy_primitives::B256;
-use alloy_trie::{HashBuilder, Nibbles};
+use alloy_trie::{HashBuilder, Nibbles, nodes::LeafNodeRef};
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 /// Key of a trie node: a tag byte and the owner keep the account trie apart from storage tries,
@@ -27,15 +27,49 @@ pub(super) fn node_key(owner: Option<B256>, path: &Nibbles) -> Vec<u8> {
 
 impl NodeSource for dyn Snapshot + '_ {
     fn node(&self, owner: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Vec<u8>>> {
-        self.get(Table::TrieNodes, &node_key(owner, path))
+        match self.get(Table::TrieNodes, &node_key(owner, path))? {
+            Some(inner) => Ok(Some(inner)),
+            None => leaf(self, owner, path),
+        }
     }
 }
 
+/// The leaf at `path`: the one entry of the flat tables whose key begins with it.
+fn leaf<S: Snapshot + ?Sized>(
+    snapshot: &S,
+    owner: Option<B256>,
+    path: &Nibbles,
+) -> Result<Option<Vec<u8>>> {
+    let (table, owner) = match &owner {
+        None => (Table::Accounts, &[][..]),
+        Some(owner) => (Table::Storage, owner.as_slice()),
+    };
+    // Half a byte at the end of the path: from its first key on, to the end of its last.
+    let from = [owner, &path.pack()].concat();
+    let mut last = path.pack();
+    if let (1, Some(byte)) = (path.len() % 2, last.last_mut()) {
+        *byte |= 0x0f;
+    }
+    let to = prefix_end(&[owner, &last].concat());
+    let found = snapshot.first(table, &from, &to)?;
+    Ok(found.map(|(key, value)| {
+        let rest = Nibbles::unpack(&key[owner.len()..]).slice(path.len()..);
+        alloy_rlp::encode(LeafNodeRef::new(&rest, &value))
+    }))
+}
+
 fn put_nodes(batch: &mut Batch, owner: Option<B256>, nodes: &NodeChanges) {
-    for (path, node) in nodes {
-        match node {
-            Some(node) => batch.put(Table::TrieNodes, node_key(owner, path), node.as_slice()),
-            None => batch.delete(Table::TrieNodes, node_key(owner, path)),
+    for (path, change) in nodes {
+        match change {
+            NodeChange::Inner(rlp) => {
+                batch.put(Table::TrieNodes, node_key(owner, path), rlp.as_slice());
+            }
+            NodeChange::Leaf {
+                over_inner: false, ..
+            } => {}
+            NodeChange::Leaf { .. } | NodeChange::Gone => {
+                batch.delete(Table::TrieNodes, node_key(owner, path));
+            }
         }
     }
 }
@@ -62,11 +96,7 @@ pub fn append(
 ) -> Result<()> {
     let mut index = ChangedKeys::default();
     for (hashed, change) in &changes.accounts {
-        let old = before
-            .get(Table::Accounts, hashed.as_slice())?
-            .unwrap_or_default();
-        let new = tries.accounts.get(hashed).copied().flatten();
-        let new = new.map(alloy_rlp::encode).unwrap_or_default();
+        let leaf = leaf_of(tries, hashed)?;
         for (slot, value) in storage_writes(before, hashed, change)? {
             let key = slot_key(hashed, &slot);
             let old = before.get(Table::Storage, &key)?.unwrap_or_default();
@@ -85,13 +115,13 @@ pub fn append(
         if change.wiped || change.fields.is_none() {
             delete_nodes(batch, before, hashed)?;
         }
-        if old != new {
+        if leaf.before != leaf.after {
             batch.put(
                 Table::AccountHistory,
                 at_block(hashed.as_slice(), number),
-                old,
+                leaf.before.as_slice(),
             );
-            put_or_delete(batch, Table::Accounts, hashed.to_vec(), new);
+            put_or_delete(batch, Table::Accounts, hashed.to_vec(), leaf.after.clone());
             index.accounts.push(*hashed);
         }
     }
@@ -104,6 +134,11 @@ pub fn append(
     }
     batch.put(Table::Changes, number.to_be_bytes(), index.encode());
     Ok(())
+}
+
+fn leaf_of<'a>(tries: &'a TrieChanges, hashed: &B256) -> Result<&'a AccountLeaf> {
+    let leaf = tries.accounts.get(hashed);
+    leaf.ok_or_else(|| Error::corrupt("tries", format_args!("changed account {hashed}")))
 }
 
 /// The slots a change writes: its own, and zero for everything else the account had when wiped.
@@ -192,9 +227,8 @@ pub(crate) fn rewind_tables(
         if change.fields.is_none() {
             delete_nodes(batch, now, hashed)?;
         }
-        let new = tries.accounts.get(hashed).copied().flatten();
-        let new = new.map(alloy_rlp::encode).unwrap_or_default();
-        put_or_delete(batch, Table::Accounts, hashed.to_vec(), new);
+        let leaf = leaf_of(tries, hashed)?;
+        put_or_delete(batch, Table::Accounts, hashed.to_vec(), leaf.after.clone());
     }
     put_nodes(batch, None, &tries.account_nodes);
     for (owner, nodes) in &tries.storage_nodes {

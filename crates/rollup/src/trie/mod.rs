@@ -4,7 +4,9 @@
 //! reference (`memo`), so a block re-hashes only the paths it changed. Nodes are stored **by path**,
 //! not by hash: an overwritten node replaces its predecessor, so the table holds exactly one trie
 //! and needs no garbage collection. The price is that the in-memory trie must always be the
-//! successor of what is stored; [`Trie::reset`] drops it when a block is discarded.
+//! successor of what is stored; [`Trie::reset`] drops it when a block is discarded. Leaves are not
+//! stored at all: the flat tables have their values already, and three of four nodes that a block
+//! changes are leaves.
 //!
 //! Yellow paper, appendix D. Keys are 32-byte hashes, so no key is a prefix of another and branch
 //! nodes never carry a value.
@@ -14,12 +16,7 @@ mod node;
 mod parallel;
 
 use crate::error::{Error, Result};
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, BTreeSet},
-    format,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::BTreeMap, format, vec::Vec};
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, nodes::RlpNode};
 use node::{Body, Link, Node, Sealed};
@@ -35,16 +32,44 @@ pub trait NodeSource: Sync {
     fn node(&self, owner: Option<B256>, path: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>>;
 }
 
-/// Nodes to store (`Some`) and to remove (`None`), by path.
-pub type NodeChanges = BTreeMap<Nibbles, Option<Vec<u8>>>;
+/// What became of the node at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeChange {
+    /// A branch or an extension with this RLP.
+    Inner(Vec<u8>),
+    /// A leaf with this RLP, which follows from the path and the flat tables.
+    Leaf {
+        /// The RLP.
+        rlp: Vec<u8>,
+        /// Whether a branch or an extension may have been there before.
+        over_inner: bool,
+    },
+    /// No node, or one that is embedded in its parent.
+    Gone,
+}
+
+impl NodeChange {
+    /// The node's RLP, if there is a node.
+    #[must_use]
+    pub fn rlp(&self) -> Option<&Vec<u8>> {
+        match self {
+            Self::Inner(rlp) | Self::Leaf { rlp, .. } => Some(rlp),
+            Self::Gone => None,
+        }
+    }
+}
+
+/// What became of nodes, by path.
+pub type NodeChanges = BTreeMap<Nibbles, NodeChange>;
 
 /// One trie: the account trie or the storage trie of one account.
 #[derive(Debug)]
 pub struct Trie {
     owner: Option<B256>,
     root: Link,
-    /// Paths whose stored node vanished since the last [`Trie::commit`].
-    removed: BTreeSet<Nibbles>,
+    /// Paths where a node vanished since the last [`Trie::commit`], or made room for another kind
+    /// of node, and whether nothing is known to have come there.
+    removed: BTreeMap<Nibbles, bool>,
     /// Nodes hashed since then; those of them that changed again are hashed again.
     sealed: Sealed,
     clock: u32,
@@ -55,7 +80,7 @@ struct Walk<'a, S: ?Sized> {
     source: &'a S,
     owner: Option<B256>,
     clock: u32,
-    removed: &'a mut BTreeSet<Nibbles>,
+    removed: &'a mut BTreeMap<Nibbles, bool>,
 }
 
 impl Trie {
@@ -65,7 +90,7 @@ impl Trie {
         Self {
             owner,
             root: Link::from_root(root),
-            removed: BTreeSet::new(),
+            removed: BTreeMap::new(),
             sealed: Sealed::new(),
             clock: 0,
         }
@@ -176,8 +201,9 @@ impl Trie {
     /// Hashes what changed and returns the root with the nodes to store and remove.
     pub fn commit(&mut self) -> (B256, NodeChanges) {
         let mut changes: NodeChanges = core::mem::take(&mut self.sealed).into_iter().collect();
-        for path in core::mem::take(&mut self.removed) {
-            changes.insert(path, None);
+        let removed = core::mem::take(&mut self.removed);
+        for (path, _) in removed.iter().filter(|(_, vacant)| **vacant) {
+            changes.insert(*path, NodeChange::Gone);
         }
         let dirty = matches!(self.root, Link::Node { memo: None, .. });
         let mut sealed = Sealed::new();
@@ -185,7 +211,7 @@ impl Trie {
         changes.append(&mut sealed.into_iter().collect());
         let root = match &self.root {
             Link::Empty => {
-                changes.insert(Nibbles::new(), None);
+                changes.insert(Nibbles::new(), NodeChange::Gone);
                 EMPTY_ROOT_HASH
             }
             Link::Hash(hash) => *hash,
@@ -195,11 +221,16 @@ impl Trie {
                 if dirty {
                     // The root is referenced by hash from the header or the account even when its
                     // encoding is shorter than a hash.
-                    changes.insert(Nibbles::new(), Some(rlp));
+                    changes.insert(Nibbles::new(), node.change(rlp));
                 }
                 hash
             }
         };
+        for path in removed.keys() {
+            if let Some(NodeChange::Leaf { over_inner, .. }) = changes.get_mut(path) {
+                *over_inner = true;
+            }
+        }
         (root, changes)
     }
 
@@ -383,7 +414,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 if *key != rest {
                     return Ok(false);
                 }
-                self.removed.insert(path);
+                self.removed.insert(path, true);
                 *link = Link::Empty;
                 return Ok(true);
             }
@@ -397,6 +428,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 }
                 let (prefix, child) = (*key, core::mem::replace(child, Link::Empty));
                 *link = self.prepend(prefix, child, below)?;
+                self.removed.insert(path, true);
             }
             Body::Branch(children) => {
                 let nibble = rest.get_unchecked(0);
@@ -414,6 +446,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                         let mut below = path;
                         below.push(only);
                         *link = self.prepend(Nibbles::from_nibbles([only]), child, below)?;
+                        self.removed.insert(path, true);
                     }
                     (Some(_), Some(_)) => *memo = None,
                     (None, _) => {
@@ -449,7 +482,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
             ),
             Body::Branch(_) => return Ok(Link::extension(prefix, child, clock)),
         };
-        self.removed.insert(below);
+        self.removed.insert(below, true);
         Ok(merged)
     }
 }

@@ -1,6 +1,6 @@
 //! Trie nodes in memory: decoding, encoding, hashing, dropping.
 
-use super::reference;
+use super::{NodeChange, reference};
 use crate::error::{Error, Result};
 use alloc::{boxed::Box, vec::Vec};
 use alloy_primitives::B256;
@@ -34,8 +34,8 @@ pub(super) struct Node {
     pub(super) touched: u32,
 }
 
-/// Nodes to store (`Some`) and to remove (`None`), each path once, in the order of paths.
-pub(super) type Sealed = Vec<(Nibbles, Option<Vec<u8>>)>;
+/// What became of nodes, each path once, in the order of paths.
+pub(super) type Sealed = Vec<(Nibbles, NodeChange)>;
 
 #[derive(Debug)]
 pub(super) enum Body {
@@ -196,7 +196,7 @@ impl Node {
     fn seal(&mut self, path: Nibbles, sealed: &mut Sealed) -> RlpNode {
         // Before those of its children, in the order of paths.
         let at = sealed.len();
-        sealed.push((path, None));
+        sealed.push((path, NodeChange::Gone));
         match &mut self.body {
             Body::Leaf { .. } => {}
             Body::Extension { key, child } => child.seal(path.join(key), sealed),
@@ -211,7 +211,20 @@ impl Node {
         let rlp = self.rlp();
         let memo = reference(&rlp);
         // A node that became short enough to be embedded may have been stored before.
-        sealed[at].1 = memo.is_hash().then_some(rlp);
+        if memo.is_hash() {
+            sealed[at].1 = self.change(rlp);
+        }
         memo
+    }
+
+    /// What it is to the node table, with `rlp` its encoding.
+    pub(super) const fn change(&self, rlp: Vec<u8>) -> NodeChange {
+        match self.body {
+            Body::Leaf { .. } => NodeChange::Leaf {
+                rlp,
+                over_inner: false,
+            },
+            Body::Extension { .. } | Body::Branch(_) => NodeChange::Inner(rlp),
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use alloy_primitives::B256;
 use alloy_trie::Nibbles;
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     num::NonZero,
     sync::{LazyLock, Mutex, PoisonError},
     thread,
@@ -86,9 +86,11 @@ impl Trie {
             Ok(parts)
         })?;
         parts.sort_unstable_by_key(|(nibble, _)| *nibble);
-        for (path, node) in parts.into_iter().flat_map(|(_, part)| part) {
-            self.removed.remove(&path);
-            self.sealed.push((path, node));
+        for (path, change) in parts.into_iter().flat_map(|(_, part)| part) {
+            if let Some(vacant) = self.removed.get_mut(&path) {
+                *vacant = false;
+            }
+            self.sealed.push((path, change));
         }
         Ok(true)
     }
@@ -103,7 +105,7 @@ fn set<S: NodeSource + ?Sized, T>(
     value: &impl Fn(&mut T, Option<&[u8]>) -> Result<Vec<u8>>,
 ) -> Result<Sealed> {
     // Stays empty: setting removes no node.
-    let mut removed = BTreeSet::new();
+    let mut removed = BTreeMap::new();
     let mut walk = Walk {
         source,
         owner,

@@ -6,25 +6,40 @@ use alloy_trie::{HashBuilder, proof::verify_proof};
 use proptest::prelude::*;
 use std::sync::Mutex;
 
-/// A node table in memory: what the disk store would hold after each commit.
+/// A node table in memory: what the disk store would hold after each commit, and the leaves.
 #[derive(Default)]
-struct Table(Mutex<BTreeMap<Nibbles, Vec<u8>>>);
+struct Table {
+    inner: Mutex<BTreeMap<Nibbles, Vec<u8>>>,
+    leaves: Mutex<BTreeMap<Nibbles, Vec<u8>>>,
+}
 
 impl Table {
     fn apply(&self, changes: NodeChanges) {
-        let mut nodes = self.0.lock().unwrap();
-        for (path, node) in changes {
-            match node {
-                Some(node) => nodes.insert(path, node),
-                None => nodes.remove(&path),
-            };
+        let (mut inner, mut leaves) = (self.inner.lock().unwrap(), self.leaves.lock().unwrap());
+        for (path, change) in changes {
+            leaves.remove(&path);
+            match change {
+                NodeChange::Inner(rlp) => {
+                    inner.insert(path, rlp);
+                }
+                NodeChange::Leaf { rlp, over_inner } => {
+                    leaves.insert(path, rlp);
+                    if over_inner {
+                        inner.remove(&path);
+                    }
+                }
+                NodeChange::Gone => {
+                    inner.remove(&path);
+                }
+            }
         }
     }
 }
 
 impl NodeSource for Table {
     fn node(&self, _: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap().get(path).cloned())
+        let inner = self.inner.lock().unwrap().get(path).cloned();
+        Ok(inner.or_else(|| self.leaves.lock().unwrap().get(path).cloned()))
     }
 }
 
@@ -118,9 +133,10 @@ proptest! {
             for (key, value) in &content {
                 fresh.set(&Table::default(), *key, value.clone()).unwrap();
             }
-            let expected: BTreeMap<_, _> =
-                fresh.commit().1.into_iter().filter_map(|(p, n)| Some((p, n?))).collect();
-            prop_assert_eq!(&*table.0.lock().unwrap(), &expected);
+            let expected = Table::default();
+            expected.apply(fresh.commit().1);
+            let nodes = |table: &Table| (table.inner.lock().unwrap().clone(), table.leaves.lock().unwrap().clone());
+            prop_assert_eq!(nodes(&table), nodes(&expected));
 
             match between {
                 Between::Nothing => {}
@@ -149,19 +165,19 @@ fn a_swapped_node_is_reported_not_used() {
     let (root, changes) = trie.commit();
     table.apply(changes);
     let path = *table
-        .0
+        .inner
         .lock()
         .unwrap()
         .keys()
         .find(|p| p.len() == 1)
         .unwrap();
-    table.0.lock().unwrap().insert(path, vec![0xc0]);
+    table.inner.lock().unwrap().insert(path, vec![0xc0]);
     trie.reset(root);
     let errors = (0u8..32)
         .filter(|i| trie.get(&table, keccak256([*i])).is_err())
         .count();
     assert!(errors > 0);
-    table.0.lock().unwrap().remove(&path);
+    table.inner.lock().unwrap().remove(&path);
     trie.reset(root);
     let error = (0u8..32)
         .find_map(|i| trie.get(&table, keccak256([i])).err())

@@ -40,7 +40,7 @@ impl NodeSource for Recorder<'_> {
             Some(owner) => self.parent.storage_nodes.get(&owner),
         };
         let node = match changed.and_then(|nodes| nodes.get(path)) {
-            Some(node) => node.clone(),
+            Some(change) => change.rlp().cloned(),
             None => self.snapshot.node(owner, path, hash)?,
         };
         if let Some(node) = &node {
