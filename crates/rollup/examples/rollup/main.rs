@@ -38,10 +38,6 @@ use openledger_rollup::{
 };
 use serde_json::{Value, json};
 
-/// As the executable has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Chain id that both sides take.
