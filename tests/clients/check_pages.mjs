@@ -88,6 +88,7 @@ const pages = {
   wallets: "/wallets",
   wallet: `/wallet/${earner.address}`,
   explorer: "/explorer",
+  layers: "/explorer/layers",
   block: `/explorer/block/${block}`,
   transaction: `/explorer/tx/${epoch.tx}`,
   epochs: "/epochs",

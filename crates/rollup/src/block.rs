@@ -10,6 +10,10 @@ use alloy_eips::{Decodable2718, Encodable2718, Typed2718};
 use alloy_primitives::{Address, B256, Bytes};
 use op_alloy_consensus::{DEPOSIT_TX_TYPE_ID, OpReceiptEnvelope, OpTxEnvelope};
 
+/// Signatures from which on starting a thread is nothing beside recovering them.
+#[cfg(feature = "std")]
+const WORTH_A_THREAD: usize = 32;
+
 /// A transaction with its sender and its encoding, each computed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
@@ -31,6 +35,36 @@ impl Transaction {
             .try_into_recovered()
             .map_err(|_| Error::InvalidTransaction("invalid sender: bad signature".into()))?;
         Ok(Self { inner, encoded })
+    }
+
+    /// Decodes the transactions of a block, on all cores where there are many.
+    ///
+    /// # Errors
+    /// As [`Transaction::decode`], for the first that has one.
+    pub fn decode_all(encoded: &[Bytes]) -> Result<Vec<Arc<Self>>> {
+        let decode = |part: &[Bytes]| -> Result<Vec<Arc<Self>>> {
+            let decoded = part.iter().map(|bytes| Self::decode(bytes.clone()));
+            decoded.map(|tx| tx.map(Arc::new)).collect()
+        };
+        #[cfg(feature = "std")]
+        if encoded.len() >= WORTH_A_THREAD {
+            let cores = std::thread::available_parallelism().map_or(1, core::num::NonZero::get);
+            return std::thread::scope(|scope| {
+                let parts: Vec<_> = encoded
+                    .chunks(encoded.len().div_ceil(cores))
+                    .map(|part| scope.spawn(move || decode(part)))
+                    .collect();
+                let mut all = Vec::with_capacity(encoded.len());
+                for part in parts {
+                    match part.join() {
+                        Ok(part) => all.extend(part?),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                }
+                Ok(all)
+            });
+        }
+        decode(encoded)
     }
 
     /// Decodes EIP-2718 bytes of a transaction whose sender was recovered before.
@@ -167,11 +201,9 @@ impl Block {
         use alloy_rlp::Decodable;
         let raw = RawBlock::decode(bytes)?;
         let header = Header::decode(&mut raw.header.as_ref()).map_err(|e| malformed(&e))?;
-        let decode = |encoded| Transaction::decode(encoded).map(Arc::new);
-        let transactions = raw.transactions.into_iter().map(decode);
         Ok(Self {
             header: header.seal_slow(),
-            transactions: transactions.collect::<Result<_>>()?,
+            transactions: Transaction::decode_all(&raw.transactions)?,
         })
     }
 }

@@ -89,6 +89,9 @@ pub(super) fn run(repo: &Repo, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// What the growth plots show.
+const RATE: &str = "tokens/s";
+
 /// The processes, and what has been measured so far.
 struct Bench {
     root: PathBuf,
@@ -408,7 +411,7 @@ impl Bench {
             .take_while(|count| *count < cores)
             .collect();
         counts.push(cores);
-        let mut threads = Plot::new("threads", "Speed by threads, 135M", "threads");
+        let mut threads = Plot::new("threads", "Speed by threads, 135M", ["threads", RATE]);
         for count in counts {
             let x = count as f64;
             self.train_point(
@@ -421,7 +424,7 @@ impl Bench {
             self.prefill_point(&mut threads, x, 512, &format!(" threads={count}"));
         }
         let title = "Speed by sequence length, 135M, two sequences trained, one prefilled";
-        let mut length = Plot::new("length", title, "tokens in a sequence");
+        let mut length = Plot::new("length", title, ["tokens in a sequence", RATE]);
         for power in 7..=12 {
             let (tokens, x) = (1 << power, f64::from(1 << power));
             // torch's activations at 2 x 4,096 need more memory than a small machine has.
@@ -431,7 +434,7 @@ impl Bench {
         let mut size = Plot::new(
             "size",
             "Training speed by model size, 8 x 128",
-            "parameters",
+            ["parameters", RATE],
         );
         for shape in ["tiny", "35m", "135m", "360m"] {
             let model = self.model(shape);

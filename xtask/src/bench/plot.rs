@@ -9,13 +9,14 @@ const HEIGHT: f64 = 420.0;
 /// Room for the numbers, the labels and the title: left, right, top, bottom.
 const MARGIN: [f64; 4] = [76.0, 24.0, 84.0, 56.0];
 
-/// Lines over one x axis; y is tokens a second.
+/// Lines over one x axis.
 #[derive(Debug)]
 pub(super) struct Plot {
     /// Ends the file's name.
     pub(super) name: &'static str,
     title: &'static str,
     x_label: &'static str,
+    y_label: &'static str,
     series: Vec<Series>,
 }
 
@@ -27,11 +28,16 @@ struct Series {
 }
 
 impl Plot {
-    pub(super) fn new(name: &'static str, title: &'static str, x_label: &'static str) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        title: &'static str,
+        [x_label, y_label]: [&'static str; 2],
+    ) -> Self {
         Self {
             name,
             title,
             x_label,
+            y_label,
             series: Vec::new(),
         }
     }
@@ -55,7 +61,7 @@ impl Plot {
             "by": self.name,
             "title": self.title,
             "x": self.x_label,
-            "y": "tokens/s",
+            "y": self.y_label,
             "series": self.series.iter().map(series).collect::<Vec<_>>(),
         })
     }
@@ -114,8 +120,9 @@ impl Plot {
             self.x_label
         ));
         push(format_args!(
-            r#"<text x="20" y="{0:.1}" text-anchor="middle" transform="rotate(-90 20 {0:.1})">tokens/s</text>"#,
-            (top + bottom) / 2.0
+            r#"<text x="20" y="{0:.1}" text-anchor="middle" transform="rotate(-90 20 {0:.1})">{1}</text>"#,
+            (top + bottom) / 2.0,
+            self.y_label
         ));
         push(format_args!(
             r#"<text class="title" x="{left}" y="28">{}</text>"#,
@@ -237,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_chart_has_its_lines_its_axes_and_both_colour_schemes() {
-        let mut plot = Plot::new("threads", "Speed", "threads");
+        let mut plot = Plot::new("threads", "Speed", ["threads", "tokens/s"]);
         for (x, y) in [(1.0, 700.0), (2.0, 1300.0)] {
             plot.add("ours", x, y);
             plot.add("theirs", x, y / 2.0);

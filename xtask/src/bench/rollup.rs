@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::plot::Plot;
 use super::{Goal, Measurement, Others, write};
-use crate::environment::{Repo, anvil};
+use crate::environment::{Repo, anvil, write_text};
 use crate::network::{number, scratch};
 use crate::process::{command, execute, line, read};
 
@@ -30,15 +31,20 @@ const TRANSACTIONS: &str = "20000";
 /// Transfers of the one block that is executed.
 const BLOCK: &str = "20000";
 
+/// Blocks by which a chain grows, and transactions of each.
+const BLOCKS: &str = "500";
+const BLOCK_OF_GROWTH: &str = "4000";
+
 /// The example that runs a whole rollup.
 const LAYERS: &str = "layers";
 
 /// The parts of the benchmark, with the examples that measure them and their packages.
-const PARTS: [(&str, &[(&str, &str)]); 7] = [
+const PARTS: [(&str, &[(&str, &str)]); 8] = [
     ("intake", &[("openledger-rollup", "rollup")]),
     ("execution", &[("openledger-rollup", "rollup")]),
     ("latency", &[("openledger-rollup", "rollup")]),
     ("roots", &[("openledger-rollup", "rollup")]),
+    ("growth", &[("openledger-rollup", "rollup")]),
     ("data", &[("openledger-derivation", "da_bytes")]),
     ("derivation", &[("openledger-derivation", "derive")]),
     ("cold", &[("openledger-node", LAYERS)]),
@@ -195,13 +201,14 @@ impl Bench {
                     (10_000, None),
                     (100_000, None),
                     (1_000_000, Some(Goal::RatioAtLeast(100.0))),
-                    (4_000_000, None),
+                    (10_000_000, None),
                 ];
                 let sizes = sizes.into_iter();
                 sizes
                     .map(|(accounts, goal)| self.root(accounts, goal))
                     .collect()
             }
+            "growth" => self.growth(),
             "data" => Ok(vec![self.da_bytes()?]),
             "derivation" => Ok(vec![self.derivation()?]),
             _ => Ok(vec![self.cold()?]),
@@ -376,6 +383,62 @@ impl Bench {
                 20.0,
             )?,
             row("the same, to its receipt in a sub-block", 220.0)?,
+        ])
+    }
+
+    /// Throughput and disk while chain and state grow together.
+    fn growth(&self) -> Result<Vec<Measurement>> {
+        let dir = self.folder.join("growth");
+        let outcome = self.ask(&["growth", &dir.to_string_lossy(), BLOCKS, BLOCK_OF_GROWTH])?;
+        std::fs::remove_dir_all(&dir)?;
+        let points = outcome["points"].as_array().context("`points`")?;
+        let mut speed = Plot::new(
+            "speed",
+            "Deposits executed and stored, each making an account",
+            ["accounts", "tx/s"],
+        );
+        let mut disk = Plot::new("disk", "The chain on disk", ["accounts", "MiB"]);
+        let mut ends = Vec::new();
+        for point in points {
+            let [accounts, rate, mib] = ["/accounts", "/transactions_per_second", "/disk_mib"]
+                .map(|pointer| number(point, pointer));
+            let (accounts, rate, mib) = (accounts?, rate?, mib?);
+            speed.add("blocks of 4,000", accounts, rate);
+            disk.add("chain.redb", accounts, mib);
+            ends.push((accounts, rate, mib));
+        }
+        for plot in [&speed, &disk] {
+            let file = format!("bench/results/rollup-{}.svg", plot.name);
+            write_text(&self.root.join(file), &plot.svg())?;
+        }
+        let (Some(first), Some(last)) = (ends.first(), ends.last()) else {
+            bail!("no point was measured");
+        };
+        let row = |metric: String, unit, ours, peer: Option<(String, f64)>| Measurement {
+            metric,
+            unit,
+            ours,
+            peer,
+            goal: None,
+            command: COMMAND,
+            details: outcome.clone(),
+        };
+        Ok(vec![
+            row(
+                format!("deposits executed and stored, up to {} accounts", last.0),
+                "tx/s",
+                last.1,
+                Some((format!("ours, up to {}", first.0), first.1)),
+            ),
+            row(
+                "disk for a transaction and its account, all tables".to_owned(),
+                "bytes",
+                last.2 * 1_048_576.0 / last.0,
+                Some((
+                    format!("ours, at {}", first.0),
+                    first.2 * 1_048_576.0 / first.0,
+                )),
+            ),
         ])
     }
 

@@ -10,10 +10,16 @@
 //! | `mine URL SENDERS TRANSACTIONS` | fills the pool of anvil with transfers, then times one `evm_mine` |
 //! | `execute SENDERS TRANSACTIONS` | one block of transfers, senders known: executed, hashed and kept in memory; then the same on disk |
 //! | `latency URL SENDERS RATE SECONDS` | sends RATE transfers a second, one by one; times each until a sub-block or, where there are none, a block tells of it |
+//! | `growth DIR BLOCKS TRANSACTIONS` | a chain on disk of BLOCKS blocks with deposits that each make an account: their rate, and the disk, at ten points |
 //! | `root ACCOUNTS UPDATES` | state roots of blocks that touch UPDATES of ACCOUNTS accounts, and the same root built anew by alloy-trie |
-#![allow(clippy::print_stdout, reason = "replies to the program that asks")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "replies to the program that asks, and tells people how far it is"
+)]
 
 mod client;
+mod growth;
 mod latency;
 mod mix;
 mod root;
@@ -72,6 +78,9 @@ fn main() -> Fallible<()> {
             latency::measure(url, senders.parse()?, rate.parse()?, seconds.parse()?)?
         }
         ["execute", senders, count] => execute(senders.parse()?, count.parse()?)?,
+        ["growth", dir, blocks, count] => {
+            growth::measure(dir.as_ref(), blocks.parse()?, count.parse()?)?
+        }
         ["root", accounts, updates] => root::measure(accounts.parse()?, updates.parse()?)?,
         _ => return Err("see the table at the top of this example".into()),
     };

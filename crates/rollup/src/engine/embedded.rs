@@ -217,11 +217,7 @@ impl EmbeddedEngine {
             });
         }
         let inputs = attributes.inputs(&self.spec)?;
-        let forced = attributes
-            .transactions
-            .iter()
-            .map(|bytes| Transaction::decode(bytes.clone()).map(Arc::new))
-            .collect::<Result<Vec<_>>>()?;
+        let forced = Transaction::decode_all(&attributes.transactions)?;
         let view = View::latest(Arc::clone(reader.snapshot()));
         let execution = exec::execute(
             &self.spec, &head, parent, &inputs, view, &forced, candidates,

@@ -11,7 +11,6 @@ use alloy_primitives::{Address, B64, B256, Bloom, Bytes, U64, U256};
 use alloy_trie::root::ordered_trie_root_encoded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// `ExecutionPayloadV4` of the OP Stack: `ExecutionPayloadV3` with `withdrawalsRoot` (specs,
 /// "Isthmus execution engine").
@@ -115,11 +114,9 @@ impl ExecutionPayload {
                 header.hash()
             )));
         }
-        let decode = |encoded| Transaction::decode(encoded).map(Arc::new);
-        let transactions = self.transactions.into_iter().map(decode);
         Ok(Block {
             header,
-            transactions: transactions.collect::<Result<_>>()?,
+            transactions: Transaction::decode_all(&self.transactions)?,
         })
     }
 }

@@ -81,7 +81,7 @@ fn batches(batches: &Batches) -> Markup {
                                 td.num { (block(sent.first)) "–" (block(sent.last)) }
                                 td.num { (format::count(sent.transactions as u64)) }
                                 td.num { (format::count(sent.bytes as u64)) }
-                                td { (if sent.target == "da" { "availability" } else { "calldata" }) }
+                                td { (if sent.target == "da" { "availability" } else { sent.target }) }
                                 td.mono { @if let Some(commitment) = &sent.commitment { (format::shorten(&commitment.to_string())) } @else { span.muted { "none" } } }
                                 td.num { (format::count(sent.l1_block)) }
                                 td.num { (format::count(sent.l1_gas)) }
