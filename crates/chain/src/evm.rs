@@ -227,6 +227,8 @@ fn receipt(state: &State, tx: B256, result: &ExecutionResult) -> Receipt {
         block: state.number,
         success: result.is_success(),
         gas_used: result.tx_gas_used(),
+        // Nothing has a price here.
+        fee: Wei::ZERO,
         created: result.created_address(),
         logs: logs.collect(),
     }

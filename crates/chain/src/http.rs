@@ -2,7 +2,9 @@
 
 use alloy_consensus::TxEnvelope;
 use alloy_eips::eip2718::{Decodable2718, EIP4844_TX_TYPE_ID};
-use alloy_network::{AnyNetwork, Network, ReceiptResponse, TransactionBuilder};
+use alloy_network::{
+    AnyNetwork, AnyTransactionReceipt, Network, ReceiptResponse, TransactionBuilder,
+};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy_provider::{
     Provider, RootProvider,
@@ -85,6 +87,15 @@ fn request(from: Option<Address>, call: &Call) -> TransactionRequest {
         ..TransactionRequest::default()
     }
     .with_input(call.data.clone())
+}
+
+/// What the sender paid. An endpoint that names absurd prices gets an absurd sum, never a small one.
+fn fee(receipt: &AnyTransactionReceipt) -> Wei {
+    let paid = |gas: u64, price: u128| u128::from(gas).saturating_mul(price);
+    let blobs = receipt.blob_gas_used().zip(receipt.blob_gas_price());
+    let blobs = blobs.map_or(0, |(gas, price)| paid(gas, price));
+    let gas = paid(receipt.gas_used(), receipt.effective_gas_price());
+    Wei::new(gas.saturating_add(blobs))
 }
 
 impl Node for HttpNode {
@@ -249,6 +260,7 @@ impl Node for HttpNode {
                     block: r.block_number()?,
                     success: r.status(),
                     gas_used: r.gas_used(),
+                    fee: fee(&r),
                     created: r.contract_address(),
                     logs: r.inner.inner.logs().to_vec(),
                 })

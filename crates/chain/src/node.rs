@@ -81,6 +81,8 @@ pub struct Receipt {
     pub success: bool,
     /// Gas it used.
     pub gas_used: u64,
+    /// What its sender paid for that, and for its blobs; on L2 not what the layer 1 takes.
+    pub fee: Wei,
     /// Contract it created.
     pub created: Option<Address>,
     /// Its logs.

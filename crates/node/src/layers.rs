@@ -8,6 +8,7 @@ use openledger_chain::layer1::GameStatus;
 use openledger_chain::predeploys::{MESSAGE_PASSER, OPEN_MINTER};
 use openledger_primitives::Wei;
 
+use crate::rollup::more;
 use crate::rollup::watch::{self, Metric};
 use crate::view::{DepositView, Layer1View, RollupView, WithdrawalView};
 use crate::{Error, Node, Result};
@@ -74,6 +75,7 @@ impl Node {
         claims.moves += against.moves;
         claims.resolved += against.resolved;
         claims.l1_gas += against.l1_gas;
+        claims.l1_fee = more(claims.l1_fee, against.l1_fee);
         let mut metrics = watch::of_heads(&heads, labels.head, labels.finalized);
         metrics.extend(watch::of_batches(&rollup.batches()));
         metrics.extend(watch::of_claims(&claims));

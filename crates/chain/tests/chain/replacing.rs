@@ -94,6 +94,7 @@ impl Market {
             block: u64::try_from(index).unwrap(),
             success: true,
             gas_used: 21_000,
+            fee: Wei::ZERO,
             created: None,
             logs: Vec::new(),
         })

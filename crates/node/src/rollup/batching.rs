@@ -15,16 +15,16 @@ use openledger_derivation::{
     BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, L2Head, MAX_BLOB_DATA,
     RollupConfig, encode_blob, inbox_commitment, inbox_frames,
 };
-use openledger_primitives::{Address, B256, Bytes, keccak256};
+use openledger_primitives::{Address, B256, Bytes, Wei, keccak256};
 use openledger_rollup::block::RawBlock;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Stop;
 use super::availability::Availability;
 use super::blobs::{MAX_BLOBS, sidecar};
 use super::rpc::Rpc;
+use super::{Stop, more};
 use crate::{Error, Result};
 
 /// Pause between two looks at the sequencer.
@@ -87,6 +87,8 @@ pub struct Sent {
     pub l1_block: u64,
     /// What they cost, gas of the layer 1.
     pub l1_gas: u64,
+    /// The same in the layer 1's coin, with blobs.
+    pub l1_fee: Wei,
 }
 
 /// What a batcher has done since it started.
@@ -102,6 +104,8 @@ pub struct Batches {
     pub transactions: u64,
     /// What they cost, gas of the layer 1.
     pub l1_gas: u64,
+    /// The same in the layer 1's coin, with blobs.
+    pub l1_fee: Wei,
     /// Batches that went to the layer 1 because data availability was out of order.
     pub fail_overs: u64,
     /// Times that the layer 1 took batches back.
@@ -271,6 +275,7 @@ impl Batcher {
             done.bytes += u64::try_from(sent.bytes).unwrap_or(u64::MAX);
             done.transactions += u64::try_from(sent.transactions).unwrap_or(u64::MAX);
             done.l1_gas += sent.l1_gas;
+            done.l1_fee = more(done.l1_fee, sent.l1_fee);
             if done.recent.len() == KEPT {
                 done.recent.pop_front();
             }
@@ -394,6 +399,7 @@ impl Batcher {
             commitment,
             l1_block: receipts.iter().map(|r| r.block).max().unwrap_or_default(),
             l1_gas: receipts.iter().map(|r| r.gas_used).sum(),
+            l1_fee: receipts.iter().map(|r| r.fee).fold(Wei::ZERO, more),
             l1_transactions: receipts.iter().map(|r| r.tx).collect(),
         }))
     }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use openledger_chain::layer1::{ANCHOR, Game, GameStatus, Layer1, Phase};
 use openledger_chain::{Call, Sender};
-use openledger_primitives::{Address, B256, U256};
+use openledger_primitives::{Address, B256, U256, Wei};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Stop;
 use super::rpc::{Rpc, RpcError};
+use super::{Stop, more};
 use crate::{Error, Result};
 
 /// Pause between two looks at the layer 1.
@@ -38,6 +38,8 @@ pub struct Claims {
     pub resolved: u64,
     /// What all of it cost, gas of the layer 1.
     pub l1_gas: u64,
+    /// The same in the layer 1's coin; bonds are not in it.
+    pub l1_fee: Wei,
     /// What keeps it from going on, if something does.
     pub trouble: Option<String>,
 }
@@ -113,7 +115,10 @@ impl Claimant {
     fn send(&self, key: &str, call: &Call) -> Result<()> {
         let sent = self.sender.send_once(key, self.account, call);
         let receipt = self.runtime.block_on(sent)?;
-        self.note(|done| done.l1_gas = done.l1_gas.saturating_add(receipt.gas_used));
+        self.note(|done| {
+            done.l1_gas = done.l1_gas.saturating_add(receipt.gas_used);
+            done.l1_fee = more(done.l1_fee, receipt.fee);
+        });
         Ok(())
     }
 

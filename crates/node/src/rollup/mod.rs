@@ -32,6 +32,11 @@ pub use openledger_rollup::{Clock, SequencerConfig};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+/// A sum of fees, for whoever watches: at the end of the range it stays there.
+pub(crate) const fn more(sum: Wei, fee: Wei) -> Wei {
+    Wei::new(sum.get().saturating_add(fee.get()))
+}
+
 /// Tells threads to end.
 #[derive(Debug, Default)]
 pub struct Stop {

@@ -26,11 +26,12 @@ pub struct Metric {
     /// What it counts, and in which unit.
     pub help: &'static str,
     /// The number.
-    pub value: u64,
+    pub value: u128,
 }
 
 impl Metric {
-    pub(crate) const fn new(name: &'static str, help: &'static str, value: u64) -> Self {
+    pub(crate) fn new(name: &'static str, help: &'static str, value: impl Into<u128>) -> Self {
+        let value = value.into();
         Self { name, help, value }
     }
 
@@ -116,6 +117,11 @@ pub(crate) fn of_batches(batches: &Batches) -> Vec<Metric> {
             batches.l1_gas,
         ),
         Metric::new(
+            "openledger_batch_fee_wei_total",
+            "What the layer 1 took for batches, wei of its coin",
+            batches.l1_fee.get(),
+        ),
+        Metric::new(
             "openledger_batch_fail_overs_total",
             "Batches put on the layer 1 itself",
             batches.fail_overs,
@@ -166,6 +172,11 @@ pub(crate) fn of_claims(claims: &Claims) -> Vec<Metric> {
             "openledger_claim_gas_total",
             "Layer 1 gas of claims",
             claims.l1_gas,
+        ),
+        Metric::new(
+            "openledger_claim_fee_wei_total",
+            "What the layer 1 took for claims, wei of its coin",
+            claims.l1_fee.get(),
         ),
     ]
 }

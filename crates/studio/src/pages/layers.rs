@@ -65,7 +65,7 @@ fn batches(batches: &Batches) -> Markup {
             (format::plural(batches.count, "batch", "batches")) " since the node started, "
             (format::bytes(batches.bytes)) " for " (format::plural(batches.transactions, "transaction", "transactions"))
             @if let Some(each) = each { " (" (format::bytes(each)) " each)" }
-            ", " (format::count(batches.l1_gas)) " gas of the layer 1."
+            ", " (format::count(batches.l1_gas)) " gas of the layer 1 for " (format::amount_short(batches.l1_fee)) " ETH."
             @if batches.fail_overs > 0 { " " (format::count(batches.fail_overs)) " went to the layer 1 itself." }
             @if batches.lost > 0 { " " (format::count(batches.lost)) " had to be sent again." }
             @if let Some(trouble) = &batches.trouble { " The batcher waits: " (trouble) }

@@ -765,6 +765,7 @@ pub fn rollup(busy: bool) -> RollupView {
         l1_transactions: vec![hash(600)],
         l1_block: 640 + 5 * n,
         l1_gas: 22_016,
+        l1_fee: Wei::new(22_016 * 1_000_000_007),
     };
     let batches = Batches {
         recent: [sent(0, "calldata"), sent(1, "da")].into(),
@@ -772,6 +773,7 @@ pub fn rollup(busy: bool) -> RollupView {
         bytes: 4_690,
         transactions: 48,
         l1_gas: 44_032,
+        l1_fee: Wei::new(44_032 * 1_000_000_007),
         fail_overs: 1,
         lost: 1,
         backlog: 3,
