@@ -5,10 +5,21 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// A command that never reads the terminal, in `dir`.
+/// A command that never reads the terminal, in `dir`. It does not see what cargo tells this program
+/// about itself: build scripts that ask for it (ring's) would run again, and half the workspace
+/// would be compiled anew whenever cargo is started by hand and by this program in turn.
 pub(crate) fn command(dir: &Path, program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(dir).stdin(Stdio::null());
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+    for (name, _) in std::env::vars_os() {
+        if told
+            .iter()
+            .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
