@@ -32,7 +32,7 @@ const TRANSACTIONS: &str = "20000";
 const BLOCK: &str = "20000";
 
 /// Blocks by which a chain grows, and transactions of each.
-const BLOCKS: &str = "500";
+const BLOCKS: &str = "200";
 const BLOCK_OF_GROWTH: &str = "4000";
 
 /// The example that runs a whole rollup.
