@@ -259,6 +259,7 @@ impl Deriver {
         if !self.placed {
             self.find_place()?;
         }
+        let reading = self.pipeline.origin();
         match self.pipeline.step(&self.safe)? {
             Step::Attributes(attributes) => {
                 self.apply(&attributes)?;
@@ -267,7 +268,8 @@ impl Deriver {
             Step::Advanced(block) => {
                 self.keep_place();
                 let mut heads = self.status.lock();
-                heads.derived_from = block;
+                // What the pipeline has moved on to is not read yet.
+                heads.derived_from = reading.unwrap_or(heads.derived_from);
                 if block.number > heads.l1_head.number {
                     heads.l1_head = block;
                 }
