@@ -198,10 +198,10 @@ async fn a_verifier_goes_on_where_it_stood() {
     // While it is away, the layer 1 takes back what it stood on.
     let batch = rollup.batches().recent.back().unwrap().clone();
     let resets = node.status().heads().resets;
+    // Above every block that there is: whoever has it safe has derived it from the new layer 1.
+    let goal = node.chain().head().unwrap().number + 4;
     take_back(rollup.layer1(), batch.l1_block - 1);
     until("the sequencer", || node.status().heads().resets > resets).await;
-    // Above every block that there was: whoever has it safe has derived it from the new layer 1.
-    let goal = node.chain().head().unwrap().number + 4;
     until("its safe head", || safe(node) >= goal).await;
     let last = verifier(rollup.network(), &home, &l1, &da).await;
     until("the verifier", || safe(&last) >= goal).await;
