@@ -8,7 +8,8 @@ use redb::{
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard},
+    time::{Duration, Instant},
 };
 
 type Bytes = &'static [u8];
@@ -21,9 +22,23 @@ fn db(error: impl fmt::Display) -> Error {
     Error::Database(error.to_string())
 }
 
+/// How long a database that cannot be opened again is left alone.
+const REST: Duration = Duration::from_secs(1);
+
 /// A [`Store`] in one redb file. A commit is durable (fsync) before it returns.
+///
+/// redb refuses everything after a failed write, because what it has in memory may not be what the
+/// file has. A full disk must not end a node, so the file is then closed and opened again, which
+/// leads back to the last commit. Snapshots from before fail from there on.
 pub struct DiskStore {
-    db: Database,
+    open: Box<dyn Fn() -> Result<Database> + Send + Sync>,
+    db: RwLock<Open>,
+}
+
+/// The database, or when opening it again was last tried and what came of it.
+enum Open {
+    Usable(Database),
+    Failed { at: Instant, error: String },
 }
 
 impl fmt::Debug for DiskStore {
@@ -43,29 +58,83 @@ impl DiskStore {
             source,
         })?;
         let path = dir.join("chain.redb");
-        let db = Database::builder()
-            // Half for reads, half for dirty pages; the working set of a dev chain fits.
-            .set_cache_size(128 << 20)
-            .create(&path)
-            .map_err(|e| Error::Database(format!("{}: {e}", path.display())))?;
-        let store = Self { db };
-        store.create_tables()?;
-        Ok(store)
+        Self::new(move || {
+            Database::builder()
+                // Half for reads, half for dirty pages; the working set of a dev chain fits.
+                .set_cache_size(128 << 20)
+                .create(&path)
+                .map_err(|e| Error::Database(format!("{}: {e}", path.display())))
+        })
     }
 
-    /// Makes every table exist, so that readers need no "table missing" case.
-    fn create_tables(&self) -> Result<()> {
-        let tx = self.db.begin_write().map_err(db)?;
-        for table in Table::ALL {
-            tx.open_table(definition(table)).map_err(db)?;
-        }
-        tx.commit().map_err(db)
+    fn new(open: impl Fn() -> Result<Database> + Send + Sync + 'static) -> Result<Self> {
+        let db = open()?;
+        create_tables(&db)?;
+        Ok(Self {
+            open: Box::new(open),
+            db: RwLock::new(Open::Usable(db)),
+        })
     }
+
+    /// What `work` gives on the database, which is opened again first where that failed before.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        let read = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Open::Usable(database) => return work(database),
+            Open::Failed { at, error } if at.elapsed() < REST => return Err(db(error)),
+            Open::Failed { .. } => {}
+        }
+        drop(read);
+        match &*self.reopen() {
+            Open::Usable(database) => work(database),
+            Open::Failed { error, .. } => Err(db(error)),
+        }
+    }
+
+    fn reopen(&self) -> RwLockWriteGuard<'_, Open> {
+        let mut state = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let closed = |error: String| Open::Failed {
+            at: Instant::now(),
+            error,
+        };
+        // The lock on the file goes with the database, so that has to go first.
+        *state = closed("the database is being opened".to_owned());
+        *state = match (self.open)() {
+            Ok(db) => Open::Usable(db),
+            Err(error) => closed(error.to_string()),
+        };
+        state
+    }
+}
+
+/// Makes every table exist, so that readers need no "table missing" case.
+fn create_tables(database: &Database) -> Result<()> {
+    let tx = database.begin_write().map_err(db)?;
+    for table in Table::ALL {
+        tx.open_table(definition(table)).map_err(db)?;
+    }
+    tx.commit().map_err(db)
+}
+
+fn write(database: &Database, batch: Batch) -> Result<()> {
+    let mut tx = database.begin_write().map_err(db)?;
+    tx.set_durability(Durability::Immediate).map_err(db)?;
+    for (table, writes) in batch.into_sorted() {
+        let mut open = tx.open_table(definition(table)).map_err(db)?;
+        for (key, value) in writes {
+            match value {
+                Some(value) => open.insert(key.as_slice(), value.as_slice()).map(drop),
+                None => open.remove(key.as_slice()).map(drop),
+            }
+            .map_err(db)?;
+        }
+    }
+    tx.commit().map_err(db)
 }
 
 impl Store for DiskStore {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
-        let tx = self.db.begin_read().map_err(db)?;
+        let tx = self.with(|database| database.begin_read().map_err(db))?;
         Ok(Arc::new(DiskSnapshot {
             tx,
             tables: Default::default(),
@@ -73,19 +142,12 @@ impl Store for DiskStore {
     }
 
     fn commit(&self, batch: Batch) -> Result<()> {
-        let mut tx = self.db.begin_write().map_err(db)?;
-        tx.set_durability(Durability::Immediate).map_err(db)?;
-        for (table, writes) in batch.into_sorted() {
-            let mut open = tx.open_table(definition(table)).map_err(db)?;
-            for (key, value) in writes {
-                match value {
-                    Some(value) => open.insert(key.as_slice(), value.as_slice()).map(drop),
-                    None => open.remove(key.as_slice()).map(drop),
-                }
-                .map_err(db)?;
-            }
+        let written = self.with(|database| write(database, batch));
+        if written.is_err() {
+            // Whether it opens is for the next call to tell; this one has its error.
+            drop(self.reopen());
         }
-        tx.commit().map_err(db)
+        written
     }
 }
 
@@ -132,5 +194,118 @@ impl Snapshot for DiskSnapshot {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use redb::{StorageBackend, backends::FileBackend};
+    use std::{
+        fs::File,
+        io,
+        sync::atomic::{AtomicI64, Ordering::SeqCst},
+    };
+
+    /// A file on a disk with this many bytes left. Beyond them writes fail, as does growing the
+    /// file, which a real disk does late: files have holes.
+    #[derive(Debug)]
+    struct Disk {
+        file: FileBackend,
+        left: Arc<AtomicI64>,
+    }
+
+    impl Disk {
+        fn take(&self, bytes: u64) -> io::Result<()> {
+            let bytes = i64::try_from(bytes).unwrap();
+            if self.left.fetch_sub(bytes, SeqCst) < bytes {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.file.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.take(0)?;
+            self.file.set_len(len)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.take(0)?;
+            self.file.sync_data()
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.take(data.len() as u64)?;
+            self.file.write(offset, data)
+        }
+        fn close(&self) -> io::Result<()> {
+            self.file.close()
+        }
+    }
+
+    fn number(store: &DiskStore) -> Option<u64> {
+        let snapshot = store.snapshot().unwrap();
+        let number = snapshot.get(Table::Meta, b"n").unwrap()?;
+        // Every table has the same number: nothing is there by half.
+        for table in Table::ALL {
+            assert_eq!(snapshot.get(table, b"n").unwrap().as_ref(), Some(&number));
+        }
+        Some(u64::from_be_bytes(number.try_into().unwrap()))
+    }
+
+    /// The disk fills up at every write of a commit in turn; each time the last commit is there,
+    /// and when there is room again the store goes on, without a restart.
+    #[test]
+    fn a_full_disk_leaves_the_last_commit_and_is_no_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chain.redb");
+        let left = Arc::new(AtomicI64::new(i64::MAX));
+        let disk = Arc::clone(&left);
+        let store = DiskStore::new(move || {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            let file = FileBackend::new(options.open(&path).unwrap()).map_err(db)?;
+            let left = Arc::clone(&disk);
+            Database::builder()
+                .create_with_backend(Disk { file, left })
+                .map_err(db)
+        })
+        .unwrap();
+        let commit = |n: u64| {
+            let mut batch = Batch::default();
+            for table in Table::ALL {
+                batch.put(table, *b"n", n.to_be_bytes());
+                batch.put(table, n.to_be_bytes(), vec![7; 3_000]);
+            }
+            store.commit(batch)
+        };
+        let (mut failures, mut kept) = (0, None);
+        for n in 0..400 {
+            left.store(i64::try_from(n * 1_024).unwrap(), SeqCst);
+            let committed = commit(n);
+            left.store(i64::MAX, SeqCst);
+            // A database that could not even be opened is left alone for a while.
+            drop(store.reopen());
+            let found = number(&store);
+            match committed {
+                Ok(()) => assert_eq!(found, Some(n)),
+                Err(error) => {
+                    failures += 1;
+                    // Written, and then not told: that may be.
+                    assert!(found == kept || found == Some(n), "{found:?} after {error}");
+                }
+            }
+            kept = found;
+        }
+        assert!((20..400).contains(&failures), "{failures} of 400");
+        commit(400).unwrap();
+        assert_eq!(number(&store), Some(400));
     }
 }
