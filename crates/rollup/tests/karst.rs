@@ -14,8 +14,10 @@ use openledger_rollup::{
     engine::PayloadAttributes,
     genesis::{GenesisBlock, SEQUENCER_FEE_VAULT},
     pool::PoolError,
+    rpc::LocalRpc,
     spec::ChainSpec,
 };
+use serde_json::{Value, json};
 
 /// Blocks are a second apart here: this is the time of block 3.
 const KARST: u64 = GENESIS_TIME + 3;
@@ -202,4 +204,54 @@ fn the_rules_are_those_of_the_genesis_description() {
     genesis.config.extra_fields.clear();
     let without = GenesisBlock::new(&none, &genesis).unwrap().header;
     assert_eq!(with, without);
+}
+
+/// CRC-32 of IEEE 802.3, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
+    let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), step);
+    !bytes.iter().fold(!0, byte)
+}
+
+#[test]
+fn eth_config_tells_of_karst_before_and_after_it_begins() {
+    let (_chain, chain) = karst();
+    let rpc = LocalRpc::new(chain.clone()).unwrap();
+    let config = || -> Value {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_config", "params": []});
+        let answer = rpc.answer(&request.to_string()).unwrap();
+        serde_json::from_str::<Value>(&answer).unwrap()["result"].clone()
+    };
+    let before = config();
+    let (jovian, karst) = (&before["current"], &before["next"]);
+    assert_eq!(karst, &before["last"]);
+    assert_eq!(jovian["activationTime"], 0);
+    assert_eq!(karst["activationTime"], KARST);
+    assert_eq!(jovian["chainId"], format!("{CHAIN_ID:#x}"));
+    // EIP-6122: the checksum of the genesis hash, and of the time after it.
+    let genesis = chain.block(0).unwrap().unwrap().block.hash();
+    let checksum = |bytes: &[u8]| format!("{:#010x}", crc32(bytes));
+    assert_eq!(jovian["forkId"], checksum(genesis.as_slice()));
+    let with_time = [genesis.as_slice(), &KARST.to_be_bytes()].concat();
+    assert_eq!(karst["forkId"], checksum(&with_time));
+    for fork in [jovian, karst] {
+        let precompiles = &fork["precompiles"];
+        assert_eq!(precompiles["ECREC"], json!(Address::with_last_byte(1)));
+        let p256 = Address::from_word(U256::from(0x100).into());
+        assert_eq!(precompiles["P256VERIFY"], json!(p256));
+        assert_eq!(precompiles.as_object().unwrap().len(), 18);
+        assert_eq!(fork["blobSchedule"]["max"], 0);
+        let contracts = fork["systemContracts"].as_object().unwrap();
+        let names: Vec<&String> = contracts.keys().collect();
+        assert_eq!(names, ["BEACON_ROOTS_ADDRESS", "HISTORY_STORAGE_ADDRESS"]);
+    }
+    for _ in 0..3 {
+        chain.make_block().unwrap();
+    }
+    let after = config();
+    assert_eq!(&after["current"], karst);
+    assert_eq!(
+        (&after["next"], &after["last"]),
+        (&Value::Null, &Value::Null)
+    );
 }

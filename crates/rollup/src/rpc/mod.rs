@@ -4,6 +4,7 @@
 //! made-up value. Reads run on the blocking pool, because they touch the disk or the EVM; sending a
 //! transaction, which takes less than changing threads would, does not.
 
+mod config;
 mod convert;
 mod debug;
 mod engine;
@@ -215,6 +216,7 @@ fn module(context: Context) -> Result<RpcModule<Context>> {
     let mut module = RpcModule::new(context);
     methods::register(&mut module)
         .and_then(|()| fees::register(&mut module))
+        .and_then(|()| config::register(&mut module))
         .and_then(|()| filters::register(&mut module))
         .and_then(|()| subscribe::register(&mut module))
         .and_then(|()| debug::register(&mut module))
