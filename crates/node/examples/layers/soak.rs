@@ -23,6 +23,9 @@ use crate::load;
 /// Transfers signed at once.
 const ROUND: usize = 2_000;
 
+/// Seconds between the samples that are reported; memory is looked at every second.
+const SAMPLED: u64 = 10;
+
 /// Longest wait for everybody to have everything, once the load is over.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -126,7 +129,7 @@ pub(crate) async fn run(dir: &Path, seconds: u64) -> Value {
 
     let begun = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_secs(1));
-    let mut samples = Vec::new();
+    let (mut samples, mut memories) = (Vec::new(), Vec::new());
     let mut events = Vec::new();
     for second in 0..seconds {
         tick.tick().await;
@@ -156,6 +159,10 @@ pub(crate) async fn run(dir: &Path, seconds: u64) -> Value {
             }
             _ => {}
         }
+        memories.push(memory());
+        if second % SAMPLED != 0 {
+            continue;
+        }
         let labels = node.chain().labels().unwrap();
         samples.push(json!({
             "second": second,
@@ -163,7 +170,7 @@ pub(crate) async fn run(dir: &Path, seconds: u64) -> Value {
             "head": labels.head,
             "safe": labels.safe,
             "verifier_safe": other.chain().labels().unwrap().safe,
-            "memory_mib": memory(),
+            "memory_mib": memories.last(),
         }));
     }
     over.store(true, Ordering::Release);
@@ -204,10 +211,6 @@ pub(crate) async fn run(dir: &Path, seconds: u64) -> Value {
             "block {number}"
         );
     }
-    let memories: Vec<f64> = samples
-        .iter()
-        .filter_map(|s| s["memory_mib"].as_f64())
-        .collect();
     let peak = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
     let (before, after) = memories.split_at(memories.len() / 2);
     let report = json!({

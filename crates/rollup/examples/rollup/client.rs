@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::Bytes;
+use alloy_signer_local::PrivateKeySigner;
 use serde_json::{Value, json};
 
 use crate::mix::{Mix, sign};
@@ -76,6 +77,8 @@ impl Connection {
 struct Load {
     requests: Vec<Vec<String>>,
     nonces: String,
+    /// The same for the sender of the last transaction, and its nonce when it has all.
+    last: (String, usize),
     count: usize,
     /// Transactions of the same senders before these.
     before: usize,
@@ -100,17 +103,16 @@ impl Load {
             .iter()
             .map(|share| share.chunks(BATCH).map(request).collect())
             .collect();
-        let calls: Vec<Value> = crate::mix::senders(senders)
-            .iter()
-            .enumerate()
-            .map(|(n, sender)| json!({ "jsonrpc": "2.0", "id": n, "method": "eth_getTransactionCount", "params": [sender.address(), "latest"] }))
-            .collect();
-        let nonces = Value::Array(calls).to_string();
+        let wallets = crate::mix::senders(senders);
+        let first = mix.first_nonce() as usize;
+        let newest = count.checked_sub(1).ok_or("at least one transaction")?;
+        let last = wallets.iter().skip(newest % senders).take(1);
         Ok(Self {
             requests,
-            nonces,
+            last: (nonces(last), first + newest / senders + 1),
+            nonces: nonces(wallets.iter()),
             count,
-            before: mix.first_nonce() as usize * senders,
+            before: first * senders,
         })
     }
 
@@ -140,27 +142,46 @@ impl Load {
         })
     }
 
-    /// Waits until the latest state has all transactions.
+    /// Waits until the latest state has all transactions. Asks for one sender until that has all of
+    /// its own, so that the side that answers has its processor to itself, and for all then.
     fn wait(&self, url: &str) -> Fallible<()> {
         let mut connection = Connection::open(url)?;
         let begun = Instant::now();
+        let (sender, wanted) = &self.last;
         loop {
-            let answers = connection.post(&self.nonces)?;
-            let mut counted = 0;
-            for answer in answers.as_array().ok_or("a batch is answered by a list")? {
-                let nonce = answer["result"].as_str().ok_or("a nonce is a string")?;
-                counted += usize::from_str_radix(nonce.trim_start_matches("0x"), 16)?;
-            }
-            if counted == self.before + self.count {
-                return Ok(());
+            if counted(&mut connection, sender)? >= *wanted {
+                let all = counted(&mut connection, &self.nonces)?;
+                if all == self.before + self.count {
+                    return Ok(());
+                }
             }
             if begun.elapsed() > LIMIT {
+                let all = counted(&mut connection, &self.nonces)?;
                 let wanted = self.before + self.count;
-                return Err(format!("{counted} of {wanted} within {LIMIT:?}").into());
+                return Err(format!("{all} of {wanted} within {LIMIT:?}").into());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// A batch of calls that asks for the nonces of senders.
+fn nonces<'a>(senders: impl Iterator<Item = &'a PrivateKeySigner>) -> String {
+    let calls = senders
+        .enumerate()
+        .map(|(n, sender)| json!({ "jsonrpc": "2.0", "id": n, "method": "eth_getTransactionCount", "params": [sender.address(), "latest"] }));
+    Value::Array(calls.collect()).to_string()
+}
+
+/// The sum of the nonces that a batch asks for.
+fn counted(connection: &mut Connection, nonces: &str) -> Fallible<usize> {
+    let mut counted = 0;
+    let answers = connection.post(nonces)?;
+    for answer in answers.as_array().ok_or("a batch is answered by a list")? {
+        let nonce = answer["result"].as_str().ok_or("a nonce is a string")?;
+        counted += usize::from_str_radix(nonce.trim_start_matches("0x"), 16)?;
+    }
+    Ok(counted)
 }
 
 pub(crate) fn submit(url: &str, mix: &Mix, senders: usize, count: usize) -> Fallible<Value> {
