@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{choices, hash_at, key, open, safe, sender, start, transfer, until, verifier};
+use common::{choices, hash_at, key, noted, open, safe, sender, start, transfer, until, verifier};
 use openledger_chain::layer1::GameStatus;
 use openledger_chain::predeploys::NATIVE_ASSET_LIQUIDITY;
 use openledger_node::rollup::roles::start_proposer;
@@ -201,6 +201,8 @@ async fn without_its_data_a_verifier_waits_and_then_goes_on() {
     let rollup = start(&dir.path().join("dev")).await;
     let node = rollup.layer2();
     until("the safe head", || safe(node) >= 3).await;
+    noted(&rollup, 3).await;
+    let first = rollup.batches().recent[0].l1_block;
     let l1 = rollup.layer1().url();
     let network = rollup.network().clone();
     let home = dir.path().join("verifier");
@@ -208,6 +210,8 @@ async fn without_its_data_a_verifier_waits_and_then_goes_on() {
     let blind = verifier(&network, &home, &l1, "http://127.0.0.1:9").await;
     until("trouble", || blind.status().heads().trouble.is_some()).await;
     assert_eq!(safe(&blind), 0);
+    // The block with the batch is being read, and that is not to have read it.
+    assert_eq!(blind.status().heads().derived_from.number, first - 1);
     blind.stop().await;
     let seeing = verifier(&network, &home, &l1, &rollup.da_url()).await;
     until("the verifier's head", || safe(&seeing) >= 3).await;
