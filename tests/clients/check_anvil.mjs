@@ -1,130 +1,90 @@
 // Somebody else's layer 1: the roles as processes of their own on anvil, and a verifier that starts
 // from nothing and ends up with the sequencer's chain.
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { execFileSync } from "node:child_process";
+import { createServer } from "node:http";
 import { join } from "node:path";
-import { createPublicClient, createWalletClient, defineChain, http, keccak256, parseEther, toBytes } from "viem";
-import { privateKeyToAccount } from "viem/accounts";
+import { createPublicClient, createWalletClient, http, parseEther } from "viem";
 
-import { check, root, runCases, setting, until } from "./support.mjs";
+import { accounts, anvil, ask, clear, deploy, folder, freePort, interrupt, keyFile, layer2, role, start } from "./roles.mjs";
+import { check, runCases, setting, until } from "./support.mjs";
 
-const CHAIN_ID = 770_077;
-const folder = mkdtempSync(join(tmpdir(), "openledger-anvil-"));
-const running = [];
-
-const accounts = Object.fromEntries(
-  ["deployer", "batcher", "guardian", "owner", "rich"].map((name) => {
-    const key = keccak256(toBytes(`openledger anvil test ${name}`));
-    writeFileSync(join(folder, `${name}.key`), key.slice(2));
-    return [name, privateKeyToAccount(key)];
-  }),
-);
-const keyFile = (name) => join(folder, `${name}.key`);
-
-async function freePort() {
-  const server = createServer();
+/** `l1` as the batcher sees it: it takes no blobs while `refuses.blobs`. */
+async function picky(l1, refuses) {
+  const server = createServer(async (request, response) => {
+    let body = "";
+    for await (const chunk of request) body += chunk;
+    const { id, method, params } = JSON.parse(body);
+    // A blob transaction on its way begins with its type, 3.
+    const refused = refuses.blobs && method === "eth_sendRawTransaction" && params[0].startsWith("0x03");
+    const answer = refused
+      ? JSON.stringify({ jsonrpc: "2.0", id, error: { code: -32000, message: "transaction type not supported" } })
+      : await (await fetch(l1, { method: "POST", headers: { "content-type": "application/json" }, body })).text();
+    response.setHeader("content-type", "application/json").end(answer);
+  });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  server.unref();
+  return `http://127.0.0.1:${server.address().port}`;
 }
 
-/** Starts a program; its output is kept. */
-function start(program, args) {
-  const child = spawn(program, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
-  const started = { child, out: "", err: "" };
-  child.stdout.on("data", (chunk) => (started.out += chunk));
-  child.stderr.on("data", (chunk) => (started.err += chunk));
-  started.ended = new Promise((resolve) => child.on("exit", (code) => resolve(code)));
-  running.push(started);
-  return started;
-}
-
-/** A role that says where it listens; gives it and its URL. */
-async function role(...args) {
-  const started = start(setting("OPENLEDGER"), args);
-  const url = await until(`the address of ${args[0]}`, 60, () => {
-    assert.equal(started.child.exitCode, null, started.err);
-    return started.err.match(/ at (http:\/\/\S+)/)?.[1];
-  });
-  return Object.assign(started, { url });
-}
-
-/** Ends a program as Ctrl-C does; it must end well. */
-async function interrupt(started) {
-  started.child.kill("SIGINT");
-  const code = await started.ended;
-  assert.equal(code, 0, started.err);
-}
-
-const ask = async (url, method, ...params) => {
-  const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method, params });
-  const response = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body });
-  const { result, error } = await response.json();
-  assert.equal(error, undefined, `${method}: ${JSON.stringify(error)}`);
-  return result;
-};
-
-async function anvil() {
-  const port = await freePort();
-  const l1 = `http://127.0.0.1:${port}`;
-  const started = start(setting("ANVIL"), ["--port", `${port}`, "--block-time", "1", "--silent"]);
-  await until("anvil", 30, async () => {
-    assert.equal(started.child.exitCode, null, started.err);
-    return ask(l1, "eth_chainId").catch(() => undefined);
-  });
-  for (const { address } of Object.values(accounts)) {
-    await ask(l1, "anvil_setBalance", address, "0x3635c9adc5dea00000");
+/** What the layer 1 says that transactions cost, blobs and all. */
+async function cost(l1, hashes) {
+  let sum = 0n;
+  for (const hash of hashes) {
+    const receipt = await ask(l1, "eth_getTransactionReceipt", hash);
+    sum += BigInt(receipt.gasUsed) * BigInt(receipt.effectiveGasPrice);
+    if (receipt.blobGasUsed) sum += BigInt(receipt.blobGasUsed) * BigInt(receipt.blobGasPrice);
   }
-  return l1;
+  return sum;
 }
 
-/** A network with these options of `batcher` and `verifier`; gives what the batcher did. */
-async function story(name, { da, batcherOptions, verifierOptions }) {
+/**
+ * A network with these options of `batcher` and `verifier`; gives what the batcher did. `through` gives
+ * the batcher's way to the layer 1, `meanwhile` happens once the first transactions are safe.
+ */
+async function story(name, { da, batcherOptions, verifierOptions, through = (l1) => l1, meanwhile }) {
   const l1 = await anvil();
   const dir = (part) => join(folder, name, part);
-  const { owner, guardian, batcher, rich } = accounts;
-  execFileSync(setting("OPENLEDGER"), [
-    ...["l1", "deploy", "--l1", l1, "--key-file", keyFile("deployer"), "--chain-id", `${CHAIN_ID}`],
-    ...["--owner", owner.address, "--guardian", guardian.address, "--batcher", batcher.address],
-    ...["--allocate", `${rich.address}=1000`, "--block-time", "1", "--out", dir("network"), "--json"],
-  ]);
+  const { owner, rich } = accounts;
+  deploy(l1, dir("network"));
   const on = ["--l1", l1, "--network", dir("network")];
   const beacon = verifierOptions(l1);
-  const data = da ? await role("da", "--data-dir", dir("da"), "--listen", `127.0.0.1:${await freePort()}`) : undefined;
+  const port = await freePort();
+  const serveData = () => role("da", "--data-dir", dir("da"), "--listen", `127.0.0.1:${port}`);
+  let data = da ? await serveData() : undefined;
   const where = data ? ["--da", data.url] : [];
   const sequencer = await role(
     ...["sequencer", ...on, ...where, ...beacon, "--data-dir", dir("sequencer"), "--rpc", "127.0.0.1:0"],
   );
   const batching = start(setting("OPENLEDGER"), [
-    ...["batcher", ...on, ...where, "--l2", sequencer.url, "--key-file", keyFile("batcher")],
+    ...["batcher", "--l1", await through(l1), "--network", dir("network"), ...where],
+    ...["--l2", sequencer.url, "--key-file", keyFile("batcher")],
     ...["--max-channel-duration", "2", ...batcherOptions],
   ]);
 
-  const chain = defineChain({
-    id: CHAIN_ID,
-    name: "test",
-    nativeCurrency: { name: "OPEN", symbol: "OPEN", decimals: 18 },
-    rpcUrls: { default: { http: [sequencer.url] } },
-  });
+  const chain = layer2(sequencer.url);
   const client = createPublicClient({ chain, transport: http(), pollingInterval: 100 });
   const wallet = createWalletClient({ account: rich, chain, transport: http() });
-  let last = 0n;
-  for (let n = 1; n <= 3; n++) {
+  /** A transaction whose block is safe; gives its number. */
+  const settle = async () => {
     const hash = await wallet.sendTransaction({ to: owner.address, value: parseEther("2") });
     const receipt = await client.waitForTransactionReceipt({ hash, timeout: 30_000 });
     assert.equal(receipt.status, "success");
-    last = receipt.blockNumber;
-  }
-  await until("the safe head", 120, async () => {
-    assert.equal(batching.child.exitCode, null, batching.err);
-    const status = await ask(sequencer.url, "optimism_syncStatus");
-    return BigInt(status.safe_l2.number) >= last;
-  }).catch((error) => {
-    throw new Error(`${error.message}; batcher:\n${batching.err}\nsequencer:\n${sequencer.err}`);
+    await until("the safe head", 120, async () => {
+      assert.equal(batching.child.exitCode, null, batching.err);
+      const status = await ask(sequencer.url, "optimism_syncStatus");
+      return BigInt(status.safe_l2.number) >= receipt.blockNumber;
+    }).catch((error) => {
+      throw new Error(`${error.message}; batcher:\n${batching.err}\nsequencer:\n${sequencer.err}`);
+    });
+    return receipt.blockNumber;
+  };
+  let last = 0n;
+  for (let n = 1; n <= 3; n++) last = await settle();
+  await meanwhile?.({
+    stopData: () => interrupt(data),
+    serveData: async () => (data = await serveData()),
+    settle: async () => (last = await settle()),
   });
 
   // From an empty directory, with the layer 1 and the data alone.
@@ -142,6 +102,9 @@ async function story(name, { da, batcherOptions, verifierOptions }) {
   if (data) await interrupt(data);
   const done = JSON.parse(batching.out);
   assert.ok(done.count > 0, batching.out);
+  for (const batch of done.recent) {
+    assert.equal(BigInt(batch.l1_fee), await cost(l1, batch.l1_transactions), JSON.stringify(batch));
+  }
   return { l1, done };
 }
 
@@ -165,9 +128,32 @@ check("the same with batches in blobs", async () => {
   assert.equal(transaction.input, "0x");
 });
 
+check("data goes to blobs, to calldata, and back to where it belongs", async () => {
+  const refuses = { blobs: false };
+  const { done } = await story("fail-over", {
+    da: true,
+    batcherOptions: ["--blobs", "--fail-over-after", "1"],
+    verifierOptions: (url) => ["--l1-beacon", url],
+    through: (l1) => picky(l1, refuses),
+    meanwhile: async ({ stopData, serveData, settle }) => {
+      await stopData();
+      await settle();
+      refuses.blobs = true;
+      await settle();
+      await serveData();
+      // The batch after the next may be the first that finds it.
+      await settle();
+      await settle();
+    },
+  });
+  const targets = done.recent.map((batch) => batch.target);
+  const runs = targets.filter((target, n) => target !== targets[n - 1]);
+  assert.deepEqual(runs, ["da", "blobs", "calldata", "da"], targets.join(" "));
+  assert.equal(done.fail_overs, targets.filter((target) => target !== "da").length);
+});
+
 try {
   await runCases();
 } finally {
-  for (const { child } of running) child.kill("SIGKILL");
-  rmSync(folder, { recursive: true, force: true });
+  clear();
 }

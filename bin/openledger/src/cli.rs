@@ -530,6 +530,10 @@ pub(crate) struct BatcherArgs {
     /// Send what data availability does not take in blobs, and in calldata only if those are refused.
     #[arg(long)]
     pub(crate) blobs: bool,
+    /// How long data availability may be out of order before data goes to the layer 1 itself,
+    /// seconds. One that says 503 is not waited for.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) fail_over_after: u64,
     /// The most to pay for a unit of gas on the layer 1. Transactions that are not mined are
     /// replaced by ones that pay more, up to this.
     #[arg(long, value_name = "GWEI", default_value_t = 500)]

@@ -304,6 +304,7 @@ pub(crate) fn batcher(args: BatcherArgs) -> Result<()> {
         let network = network(&args.network).await?;
         let config = BatcherConfig {
             max_channel_duration: Duration::from_secs(args.max_channel_duration),
+            fail_over_after: Duration::from_secs(args.fail_over_after),
             blobs: args.blobs,
             replacement: Replacement {
                 max_fee: u128::from(args.max_fee) * GWEI,
