@@ -108,5 +108,14 @@ check("what happens inside transactions adds up to their receipts", async () => 
   }
 });
 
+check("receipts share the block's footprint of data", async () => {
+  const [, block] = await interesting();
+  const receipts = await client.request({ method: "eth_getBlockReceipts", params: [block.hash] });
+  const paying = receipts.filter(({ type }) => type !== "0x7e");
+  assert.ok(paying.length > 0 && paying.every(({ blobGasUsed }) => BigInt(blobGasUsed) > 0n));
+  const sum = paying.reduce((before, { blobGasUsed }) => before + BigInt(blobGasUsed), 0n);
+  assert.equal(sum, block.blobGasUsed);
+});
+
 await runCases();
 rmSync(folder, { recursive: true });

@@ -24,7 +24,7 @@ use op_revm::{OpHaltReason, OpSpecId, OpTransaction};
 use revm::{
     Inspector,
     context::{
-        TxEnv,
+        TransactionType, TxEnv,
         result::{EVMError, ExecutionResult, InvalidTransaction, ResultAndState},
     },
     database::{State, StateBuilder},
@@ -187,6 +187,8 @@ impl CallContext<'_> {
         let mut tx = self.transaction(&prepared.env, request)?;
         tx.gas_limit = tx.gas_limit.min(self.most_gas());
         self.limit_to_balance(&mut prepared, &mut tx)?;
+        // A legacy transaction has no list, and would not pay for one.
+        tx.tx_type = tx.tx_type.max(TransactionType::Eip2930.into());
         let mut list = std::mem::take(&mut tx.access_list);
         // A list changes gas costs and with them, in rare contracts, the path; two rounds settle it.
         for _ in 0..2 {

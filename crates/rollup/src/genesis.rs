@@ -9,7 +9,7 @@ use crate::{
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, Sealable, Sealed};
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use alloy_genesis::Genesis;
-use alloy_primitives::{Address, B64, B256, KECCAK256_EMPTY, address, keccak256};
+use alloy_primitives::{Address, B64, B256, Bytes, KECCAK256_EMPTY, address, keccak256};
 use alloy_trie::EMPTY_ROOT_HASH;
 use op_alloy_consensus::L2_TO_L1_MESSAGE_PASSER_ADDRESS;
 use std::collections::BTreeMap;
@@ -38,9 +38,9 @@ pub struct GenesisBlock {
 }
 
 impl GenesisBlock {
-    /// Computes the block. Same description, same hash: no clock, no randomness. Extra data is
-    /// filled with the chain's fee parameters and a minimum base fee of zero when it is empty, as
-    /// Jovian needs 17 bytes there.
+    /// Computes the block. Same description, same hash: no clock, no randomness. Where the
+    /// description has no extra data, that is [`jovian_extra_data`], or with earlier rules what they
+    /// ask for.
     ///
     /// # Errors
     /// When the chain id or `karstTime` differs from the rules', or the header fields are out of range.
@@ -78,10 +78,12 @@ impl GenesisBlock {
             Some(fee) => u64::try_from(fee)
                 .map_err(|_| Error::Genesis(format!("base fee {fee} exceeds 64 bits")))?,
         };
-        let extra_data = if genesis.extra_data.is_empty() {
-            spec.extra_data(timestamp, Some(B64::ZERO), Some(0))?
-        } else {
+        let extra_data = if !genesis.extra_data.is_empty() {
             genesis.extra_data.clone()
+        } else if spec.is_jovian(timestamp) {
+            jovian_extra_data()
+        } else {
+            spec.extra_data(timestamp, Some(B64::ZERO), Some(0))?
         };
         let isthmus = spec.is_isthmus(timestamp);
         let header = Header {
@@ -117,6 +119,14 @@ impl GenesisBlock {
             tries,
         })
     }
+}
+
+/// The extra data of a genesis block with Jovian: version 1, denominator 50, elasticity 6, no
+/// minimum base fee. op-reth puts just that there, whatever the description says, and op-geth what
+/// the description says; so descriptions should say it. It decides the base fee of block 1 alone.
+#[must_use]
+pub fn jovian_extra_data() -> Bytes {
+    Bytes::from_static(&[1, 0, 0, 0, 50, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0])
 }
 
 fn allocation(genesis: &Genesis) -> StateChanges {
@@ -159,10 +169,12 @@ fn allocation(genesis: &Genesis) -> StateChanges {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use alloy_eips::eip1559::BaseFeeParams;
     use alloy_genesis::GenesisAccount;
-    use alloy_primitives::{Bytes, U256};
+    use alloy_primitives::U256;
     use alloy_trie::root::state_root_unhashed;
     use alloy_trie::{TrieAccount, root::storage_root_unhashed};
+    use op_alloy_consensus::encode_jovian_extra_data;
 
     fn genesis() -> Genesis {
         let mut genesis = Genesis {
@@ -208,7 +220,8 @@ mod tests {
         ]);
         assert_eq!(block.header.state_root, root);
         assert_eq!(block.header.withdrawals_root, Some(storage_root));
-        assert_eq!(block.header.extra_data.len(), 17);
+        let extra_data = encode_jovian_extra_data(B64::ZERO, BaseFeeParams::optimism(), 0);
+        assert_eq!(block.header.extra_data, extra_data.unwrap());
         let again = GenesisBlock::new(&spec, &genesis()).unwrap();
         assert_eq!(again.header.hash(), block.header.hash());
     }

@@ -169,7 +169,7 @@ fn a_transfer_from_sending_to_receipt() {
         ("l1Fee", json!("0x0")),
         ("l1GasPrice", json!("0x0")),
         ("l1BaseFeeScalar", json!("0x0")),
-        ("operatorFeeScalar", json!("0x0")),
+        ("operatorFeeScalar", Value::Null),
         ("from", json!(from.address())),
         ("to", json!(to)),
     ] {
@@ -355,9 +355,14 @@ fn calls_estimates_and_reverts() {
         list["accessList"][0]["storageKeys"],
         json!([B256::with_last_byte(8)])
     );
+    // Its gas is what a transaction with that list takes.
+    let mut tx = common::request(3, contract.into(), 0, words(8, 1).into());
+    tx.access_list = serde_json::from_value(list["accessList"].clone()).unwrap();
+    let receipt = node.include(&sign(&from, tx));
+    assert_eq!(receipt["gasUsed"], list["gasUsed"]);
 
     // A revert carries its reason, code 3 and the data.
-    let failing = node.include(&create(&from, 3, &deploying(&reverting())));
+    let failing = node.include(&create(&from, 4, &deploying(&reverting())));
     let answer = node.answer(
         "eth_call",
         json!([{ "to": failing["contractAddress"] }, "latest"]),

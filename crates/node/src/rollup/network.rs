@@ -18,7 +18,11 @@ use openledger_chain::predeploys::{self, Layer2Owners, Predeploy};
 use openledger_chain::{HttpNode, MemoryOutbox, Node as _, Replacement, Sender, SenderConfig};
 use openledger_derivation::{BlockId, Parameters, RollupConfig, SystemConfig};
 use openledger_primitives::{Address, B256, U256, Wei, keccak256};
-use openledger_rollup::{block::output_root, genesis::GenesisBlock, spec::ChainSpec};
+use openledger_rollup::{
+    block::output_root,
+    genesis::{GenesisBlock, jovian_extra_data},
+    spec::ChainSpec,
+};
 use openledger_store::write_atomic;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -138,6 +142,7 @@ impl Choices {
             timestamp,
             gas_limit: self.settings.gas_limit,
             base_fee_per_gas: Some(self.settings.min_base_fee.max(1).into()),
+            extra_data: jovian_extra_data(),
             alloc,
             ..Genesis::default()
         })

@@ -153,12 +153,17 @@ pub(super) fn receipts(
             let gas_used = receipt.cumulative_gas_used() - before;
             before = receipt.cumulative_gas_used();
             let mut info = info.clone();
-            let l1 = if open || tx.is_deposit() || spec.is_ethereum() {
-                L1BlockInfo::default()
-            } else {
-                l1_fields(&mut info, &tx.encoded, rules)
-            };
-            Ok(self::receipt(executed, index, gas_used, logs, l1))
+            let mut receipt = self::receipt(executed, index, gas_used, logs);
+            if !(open || tx.is_deposit() || spec.is_ethereum()) {
+                receipt.l1_block_info = l1_fields(&mut info, &tx.encoded, rules);
+                // Since Jovian the field has the share of the DA footprint, as the header's has
+                // the sum.
+                receipt.inner.blob_gas_used = receipt
+                    .l1_block_info
+                    .da_footprint_gas_scalar
+                    .map(|scalar| footprint(&tx.encoded, scalar));
+            }
+            Ok(receipt)
         })
         .collect()
 }
@@ -181,26 +186,40 @@ fn l1_fields(
 ) -> L1BlockInfo {
     let number = |value: U256| value.saturating_to::<u128>();
     let fee = info.calculate_tx_l1_cost(encoded, rules);
+    let data_gas = number(info.data_gas(encoded, rules));
+    // Where there is no operator fee, op-reth does not mention it.
+    let operator = |value: Option<U256>| {
+        let both = [info.operator_fee_scalar, info.operator_fee_constant];
+        let any = both.iter().flatten().any(|value| !value.is_zero());
+        value.filter(|_| any).map(number)
+    };
     L1BlockInfo {
         l1_gas_price: Some(number(info.l1_base_fee)),
-        l1_gas_used: Some(number(info.data_gas(encoded, rules))),
+        l1_gas_used: Some(data_gas),
         l1_fee: Some(number(fee)),
         l1_fee_scalar: None,
         l1_base_fee_scalar: Some(number(info.l1_base_fee_scalar)),
         l1_blob_base_fee: info.l1_blob_base_fee.map(number),
         l1_blob_base_fee_scalar: info.l1_blob_base_fee_scalar.map(number),
-        operator_fee_scalar: info.operator_fee_scalar.map(number),
-        operator_fee_constant: info.operator_fee_constant.map(number),
+        operator_fee_scalar: operator(info.operator_fee_scalar),
+        operator_fee_constant: operator(info.operator_fee_constant),
         da_footprint_gas_scalar: info.da_footprint_gas_scalar,
     }
 }
 
+/// Gas by which a transaction fills the block's DA footprint (specs, "Jovian: Execution Engine").
+fn footprint(encoded: &[u8], scalar: u16) -> u64 {
+    // Millionths of a byte.
+    let size = op_revm::estimate_tx_compressed_size(encoded) / 1_000_000;
+    size.saturating_mul(scalar.into())
+}
+
+/// A receipt without what the layer 1 takes.
 fn receipt(
     executed: &ExecutedBlock,
     index: usize,
     gas_used: u64,
     logs: Vec<Log>,
-    l1_block_info: L1BlockInfo,
 ) -> OpTransactionReceipt {
     let block = &executed.block;
     let tx = &block.transactions[index];
@@ -226,7 +245,7 @@ fn receipt(
     };
     OpTransactionReceipt {
         inner,
-        l1_block_info,
+        l1_block_info: L1BlockInfo::default(),
         op_gas_refund: None,
     }
 }

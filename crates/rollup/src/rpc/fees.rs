@@ -35,7 +35,7 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
     Ok(())
 }
 
-/// Effective tips of a block's transactions with their gas, cheapest first.
+/// Effective tips of a block's transactions with their gas, cheapest first. A deposit pays none.
 fn tips(block: &ExecutedBlock) -> Vec<(u128, u64)> {
     let base_fee = block.block.header.base_fee_per_gas.unwrap_or_default();
     let mut before = 0;
@@ -43,14 +43,13 @@ fn tips(block: &ExecutedBlock) -> Vec<(u128, u64)> {
     for (tx, receipt) in block.block.transactions.iter().zip(&block.receipts) {
         let gas = receipt.cumulative_gas_used() - before;
         before = receipt.cumulative_gas_used();
-        if !tx.is_deposit() {
-            tips.push((
-                tx.envelope()
-                    .effective_tip_per_gas(base_fee)
-                    .unwrap_or_default(),
-                gas,
-            ));
-        }
+        let tip = if tx.is_deposit() {
+            0
+        } else {
+            let tip = tx.envelope().effective_tip_per_gas(base_fee);
+            tip.unwrap_or_default()
+        };
+        tips.push((tip, gas));
     }
     tips.sort_unstable();
     tips
@@ -66,7 +65,10 @@ fn tip(chain: &ChainHandle) -> Result<u128> {
     let Some(block) = chain.block(head.number)? else {
         return Ok(floor);
     };
-    let tips = tips(&block);
+    let mut tips = tips(&block);
+    let deposits = block.block.transactions.iter().filter(|tx| tx.is_deposit());
+    // They are not among those that bid.
+    tips.drain(..deposits.count().min(tips.len()));
     let median = tips.get(tips.len() / 2).map_or(0, |(tip, _)| *tip);
     Ok(floor.max(median.saturating_add(median / 10)))
 }
