@@ -5,6 +5,7 @@ mod engine;
 mod plot;
 mod race;
 mod rollup;
+mod soak;
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +35,7 @@ pub(crate) fn run(repo: &Repo, args: &[String]) -> Result<()> {
         ["loop", "--cold-build"] => whole_loop(repo, true),
         ["rollup"] => rollup::run(repo, None),
         ["rollup", "--only", part] => rollup::run(repo, Some(part)),
-        ["soak"] => rollup::soak(repo),
+        ["soak"] => soak::run(repo),
         ["engine"] => engine::run(repo, None),
         ["engine", "--only", part] => engine::run(repo, Some(part)),
         _ => bail!(

@@ -36,7 +36,7 @@ const BLOCKS: &str = "200";
 const BLOCK_OF_GROWTH: &str = "4000";
 
 /// The example that runs a whole rollup.
-const LAYERS: &str = "layers";
+pub(super) const LAYERS: &str = "layers";
 
 /// The parts of the benchmark, with the examples that measure them and their packages.
 const PARTS: [(&str, &[(&str, &str)]); 8] = [
@@ -86,68 +86,6 @@ pub(super) fn run(repo: &Repo, only: Option<&str>) -> Result<()> {
         Others::Drop
     };
     write(repo, "rollup", &measured, others)
-}
-
-/// Seconds of the soak.
-const SOAK: &str = "600";
-
-/// `cargo xtask bench soak`: ten minutes of full load with everything that goes wrong in the
-/// middle; memory must stay where it was.
-pub(super) fn soak(repo: &Repo) -> Result<()> {
-    let build = [
-        "build",
-        "--release",
-        "-p",
-        "openledger-node",
-        "--example",
-        LAYERS,
-    ];
-    execute(&mut command(&repo.root, "cargo", &build))?;
-    let folder = scratch(repo, "bench-soak")?;
-    let program = repo.target_dir()?.join("release/examples").join(LAYERS);
-    let words = ["soak", &folder.to_string_lossy(), SOAK];
-    let text = read(&mut command(&repo.root, &program.to_string_lossy(), &words))?;
-    let outcome: Value = serde_json::from_str(&text).context("the soak prints JSON")?;
-    std::fs::remove_dir_all(&folder)?;
-    let row = |metric: &str, unit, pointer: &str, peer, goal| -> Result<Measurement> {
-        Ok(Measurement {
-            metric: metric.to_owned(),
-            unit,
-            ours: number(&outcome, pointer)?,
-            peer,
-            goal,
-            command: "cargo xtask bench soak",
-            details: Value::Null,
-        })
-    };
-    let before = number(&outcome, "/memory_mib/first_half")?;
-    let measured = [
-        row(
-            "ten minutes of transfers, every one in the chain",
-            "tx/s",
-            "/transactions_per_second",
-            None,
-            None,
-        )?,
-        Measurement {
-            details: outcome.clone(),
-            ..row(
-                "peak memory in the second half",
-                "MiB",
-                "/memory_mib/second_half",
-                Some(("in the first half".to_owned(), before)),
-                Some(Goal::RatioAtMost(1.25)),
-            )?
-        },
-        row(
-            "until everything was safe, at the sequencer and a verifier",
-            "s",
-            "/settled_seconds",
-            None,
-            None,
-        )?,
-    ];
-    write(repo, "soak", &measured, Others::Drop)
 }
 
 struct Bench {
