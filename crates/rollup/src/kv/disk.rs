@@ -286,14 +286,19 @@ mod tests {
             }
             store.commit(batch)
         };
-        let (mut failures, mut kept) = (0, None);
+        let (mut failures, mut kept) = (0, None::<u64>);
         for n in 0..400 {
+            let held = store.snapshot().unwrap();
             left.store(i64::try_from(n * 1_024).unwrap(), SeqCst);
             let committed = commit(n);
             left.store(i64::MAX, SeqCst);
             // A database that could not even be opened is left alone for a while.
             drop(store.reopen());
             let found = number(&store);
+            // What was open before shows what it showed, or that it is gone.
+            if let Ok(value) = held.get(Table::Meta, b"n") {
+                assert_eq!(value, kept.map(|n| n.to_be_bytes().to_vec()));
+            }
             match committed {
                 Ok(()) => assert_eq!(found, Some(n)),
                 Err(error) => {
