@@ -54,6 +54,21 @@ const sent = async (client, hash) => {
   return receipt;
 };
 
+check("a batch is where it says, and its payload what it says", async () => {
+  const batch = await (await fetch(`${setting("OPENLEDGER_HTTP")}/v1/rollup/batches/1`)).json();
+  assert.equal(batch.first, 1);
+  assert.equal(batch.target, "da");
+  assert.equal(batch.data.kind, "certificate");
+  assert.ok(batch.data.signers.length >= 3, JSON.stringify(batch.data));
+  const [carrier] = batch.l1_transactions;
+  const transaction = await one.getTransaction({ hash: carrier });
+  assert.equal(transaction.input, `0x01${batch.commitment.slice(2)}`);
+  assert.equal(transaction.blockNumber, BigInt(batch.l1_block));
+  const payload = new Uint8Array(await (await fetch(batch.payload_url)).arrayBuffer());
+  assert.equal(payload.length, batch.data.payload_bytes);
+  assert.equal(keccak256(payload), batch.data.payload_digest);
+});
+
 check("OPEN deposited on the layer 1 arrives at a wallet that has nothing", async () => {
   const amount = parseEther("40");
   await sent(one, await treasurer.writeContract({ ...token, functionName: "approve", args: [bridge.address, amount] }));

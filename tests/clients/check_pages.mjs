@@ -89,6 +89,7 @@ const pages = {
   wallet: `/wallet/${earner.address}`,
   explorer: "/explorer",
   layers: "/explorer/layers",
+  batch: "/explorer/batch/1",
   block: `/explorer/block/${block}`,
   transaction: `/explorer/tx/${epoch.tx}`,
   epochs: "/epochs",

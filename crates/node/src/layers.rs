@@ -6,12 +6,45 @@ use openledger_chain::HttpNode;
 use openledger_chain::bindings::{L2ToL1MessagePasser, OpenMinter};
 use openledger_chain::layer1::GameStatus;
 use openledger_chain::predeploys::{MESSAGE_PASSER, OPEN_MINTER};
+use openledger_da::certificate::Certificate;
+use openledger_da::{CertificateKind, Commitment};
 use openledger_primitives::Wei;
 
 use crate::rollup::more;
 use crate::rollup::watch::{self, Metric};
-use crate::view::{DepositView, Layer1View, RollupView, WithdrawalView};
+use crate::view::{BatchView, DataView, DepositView, Layer1View, RollupView, WithdrawalView};
 use crate::{Error, Node, Result};
+
+impl DataView {
+    /// Reads a commitment as it stands in the inbox.
+    #[must_use]
+    pub fn read(commitment: &[u8]) -> Self {
+        match Commitment::decode(commitment) {
+            Ok(Commitment::Keccak(digest)) => Self::Digest { digest },
+            Ok(Commitment::Certificate(certified))
+                if certified.kind() == CertificateKind::Development =>
+            {
+                match Certificate::decode(certified.bytes()) {
+                    Ok(certificate) => Self::of_certificate(&certificate),
+                    Err(_) => Self::Foreign,
+                }
+            }
+            Ok(Commitment::Certificate(_)) | Err(_) => Self::Foreign,
+        }
+    }
+
+    fn of_certificate(certificate: &Certificate) -> Self {
+        let signed = certificate.signers();
+        Self::Certificate {
+            kzg_commitment: certificate.commitment().to_bytes().to_vec().into(),
+            payload_digest: certificate.payload_digest(),
+            payload_bytes: certificate.payload_len(),
+            reference_block: certificate.reference_block(),
+            committee: certificate.committee(),
+            signers: (0..u64::BITS).filter(|n| signed >> n & 1 == 1).collect(),
+        }
+    }
+}
 
 /// Blocks looked back for deposits and withdrawals.
 const LOOK_BACK: u64 = 50_000;
@@ -56,6 +89,31 @@ impl Node {
         view.deposits = self.deposits(view.head)?;
         view.withdrawals = self.withdrawals(&view, covered).await?;
         Ok(view)
+    }
+
+    /// The batch with a block in it, of those that the batcher remembers: the newest since the node
+    /// started.
+    ///
+    /// # Errors
+    /// When the chain cannot be read, or the node is stopping.
+    pub fn batch(&self, block: u64) -> Result<Option<BatchView>> {
+        let running = self.running();
+        let rollup = &running.as_ref().ok_or(Error::ShuttingDown)?.rollup;
+        let batches = rollup.batches();
+        // The newest first: a batch that the layer 1 took back was sent again.
+        let mut newest = batches.recent.into_iter().rev();
+        let Some(sent) = newest.find(|sent| (sent.first..=sent.last).contains(&block)) else {
+            return Ok(None);
+        };
+        let commitment = sent.commitment.as_ref();
+        let url =
+            |commitment| format!("{}/get/{commitment}", rollup.da_url().trim_end_matches('/'));
+        Ok(Some(BatchView {
+            safe: self.chain().labels()?.safe >= sent.last,
+            data: commitment.map(|commitment| DataView::read(commitment)),
+            payload_url: commitment.map(url),
+            sent,
+        }))
     }
 
     /// The numbers of the rollup, as its roles tell them when each runs alone; none once the node

@@ -3,7 +3,7 @@
 //! Pages and API render the same structs, so they cannot drift apart. Amounts are decimal strings
 //! of wei in JSON, times are Unix seconds, hashes and addresses are `0x` hex.
 
-use openledger_primitives::{Address, B256, Wei};
+use openledger_primitives::{Address, B256, Bytes, Wei};
 use serde::{Deserialize, Serialize};
 
 /// One page of a longer list.
@@ -459,6 +459,48 @@ pub struct Layer1View {
     pub derived: u64,
     /// The rollup's contracts there.
     pub contracts: openledger_chain::layer1::Layer1,
+}
+
+/// A batch on the layer 1.
+#[derive(Clone, Debug, Serialize)]
+pub struct BatchView {
+    /// What was sent.
+    #[serde(flatten)]
+    pub sent: crate::rollup::batching::Sent,
+    /// Whether all its blocks are derived from the layer 1.
+    pub safe: bool,
+    /// What the commitment says, if there is one.
+    pub data: Option<DataView>,
+    /// Where the payload can be had then.
+    pub payload_url: Option<String>,
+}
+
+/// What a commitment in the inbox says about a payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DataView {
+    /// Its keccak256.
+    Digest {
+        /// The digest.
+        digest: B256,
+    },
+    /// A certificate by the operators of our own servers.
+    Certificate {
+        /// The KZG commitment to the encoded payload: a point of BN254, x and y.
+        kzg_commitment: Bytes,
+        /// The payload's keccak256.
+        payload_digest: B256,
+        /// The payload's length, bytes.
+        payload_bytes: u32,
+        /// The block of the layer 1 as of which it was signed.
+        reference_block: u64,
+        /// Digest of the committee.
+        committee: B256,
+        /// The operators of the committee that signed, counted from zero.
+        signers: Vec<u32>,
+    },
+    /// A certificate of EigenDA, which only its proxy can read.
+    Foreign,
 }
 
 /// OPEN that came from the layer 1.

@@ -116,9 +116,8 @@ pub(crate) fn empty(title: &str, words: impl Render) -> Markup {
 /// A status with a mark besides its colour.
 pub(crate) fn badge(status: &str) -> Markup {
     let (kind, mark) = match status {
-        "succeeded" | "active" | "ready" | "accepted" | "success" | "arrived" | "finalized" => {
-            ("good", "✓")
-        }
+        "succeeded" | "active" | "ready" | "accepted" | "success" | "arrived" | "finalized"
+        | "safe" => ("good", "✓"),
         "failed" | "disabled" | "refused" | "reverted" => ("bad", "✕"),
         "running" | "posted" | "pending" | "provable" | "proven" => ("busy", "●"),
         "paused" => ("idle", "‖"),

@@ -59,6 +59,7 @@ pub fn router(node: Node) -> Router {
         .route("/explorer", get(read::explorer))
         .route("/explorer/find", get(read::find))
         .route("/explorer/layers", get(read::layers))
+        .route("/explorer/batch/{block}", get(read::batch))
         .route("/explorer/block/{number}", get(read::block))
         .route("/explorer/tx/{hash}", get(read::transaction))
         .route("/epochs", get(read::epochs))

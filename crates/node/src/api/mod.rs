@@ -51,6 +51,7 @@ pub fn router(node: Node) -> Router {
         .route("/v1/receipts/{id}", get(openai::receipt))
         .route("/v1/overview", get(r::overview))
         .route("/v1/rollup", get(r::rollup))
+        .route("/v1/rollup/batches/{block}", get(r::batch))
         .route("/v1/datanets", get(r::datanets))
         .route("/v1/datanets/{id}", get(r::datanet))
         .route("/v1/datanets/{id}/rows", get(r::rows))

@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::error::{ApiError, Body};
 use crate::view::{
-    BlockView, ContributionReceipt, DatanetView, EarnerLine, EpochView, JudgeView, ModelView,
-    Overview, Page, RejectionView, RollupView, RowView, RunView, TransactionView, WalletView,
+    BatchView, BlockView, ContributionReceipt, DatanetView, EarnerLine, EpochView, JudgeView,
+    ModelView, Overview, Page, RejectionView, RollupView, RowView, RunView, TransactionView,
+    WalletView,
 };
 use crate::{Contributor, Node, RunAction, RunRequest};
 
@@ -43,6 +44,10 @@ pub(crate) async fn overview(State(node): State<Node>) -> Answer<Overview> {
 
 pub(crate) async fn rollup(State(node): State<Node>) -> Answer<RollupView> {
     Ok(Json(node.rollup().await?))
+}
+
+pub(crate) async fn batch(State(node): State<Node>, Path(block): Path<u64>) -> Answer<BatchView> {
+    found(node.batch(block)?, "batch with block", block)
 }
 
 pub(crate) async fn datanets(State(node): State<Node>) -> Result<impl IntoResponse, ApiError> {

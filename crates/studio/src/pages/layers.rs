@@ -1,9 +1,10 @@
-//! `/explorer/layers`: how far the chain is on its layer 1, and what is on the way between the two.
+//! `/explorer/layers`: how far the chain is on its layer 1, and what is on the way between the two;
+//! `/explorer/batch/{block}`: one batch.
 
 use maud::{Markup, html};
-use openledger_node::rollup::batching::Batches;
+use openledger_node::rollup::batching::{Batches, Sent};
 use openledger_node::rollup::claims::Claims;
-use openledger_node::view::RollupView;
+use openledger_node::view::{BatchView, DataView, RollupView};
 
 use crate::{
     format,
@@ -82,7 +83,7 @@ fn batches(batches: &Batches) -> Markup {
                                 td.num { (format::count(sent.transactions as u64)) }
                                 td.num { (format::count(sent.bytes as u64)) }
                                 td { (if sent.target == "da" { "availability" } else { sent.target }) }
-                                td.mono { @if let Some(commitment) = &sent.commitment { (format::shorten(&commitment.to_string())) } @else { span.muted { "none" } } }
+                                td { (commitment(sent)) }
                                 td.num { (format::count(sent.l1_block)) }
                                 td.num { (format::count(sent.l1_gas)) }
                             }
@@ -92,6 +93,86 @@ fn batches(batches: &Batches) -> Markup {
             }
         }
     }
+}
+
+/// What tells a commitment from others, leading to the batch.
+fn commitment(sent: &Sent) -> Markup {
+    let told = sent
+        .commitment
+        .as_ref()
+        .map(|commitment| match DataView::read(commitment) {
+            DataView::Digest { digest } => digest.to_string(),
+            DataView::Certificate { kzg_commitment, .. } => kzg_commitment.to_string(),
+            DataView::Foreign => commitment.to_string(),
+        });
+    let text = told.map_or_else(|| "none".to_owned(), |told| format::shorten(&told));
+    html! { a.mono href={ "/explorer/batch/" (sent.first) } { (text) } }
+}
+
+/// One batch.
+pub fn batch(frame: &Frame, view: &BatchView) -> Markup {
+    let sent = &view.sent;
+    let json = format!("/v1/rollup/batches/{}", sent.first);
+    let title = format!("Batch of blocks {} to {}", sent.first, sent.last);
+    Page {
+        title: &title,
+        section: "/explorer",
+        json: Some(&json),
+        body: html! {
+            (heading(&[("Explorer", "/explorer"), ("Layers", "/explorer/layers")], &title,
+                html! { p { "What whoever derives the chain reads on the layer 1, and where the blocks behind it are." } },
+                html! { (parts::badge(if view.safe { "safe" } else { "waiting" })) }))
+            section.card aria-labelledby="inside" {
+                h2 #inside { "Inside" }
+                dl.facts {
+                    dt { "Blocks" } dd { (block(sent.first)) " to " (block(sent.last)) }
+                    dt { "Transactions" } dd { (format::count(sent.transactions as u64)) ", without deposits" }
+                    dt { "Compressed" } dd { (format::bytes(sent.bytes as u64)) }
+                }
+            }
+            section.card aria-labelledby="layer1" {
+                h2 #layer1 { "On the layer 1" }
+                dl.facts {
+                    dt { "Block" } dd { (format::count(sent.l1_block)) }
+                    @for tx in &sent.l1_transactions { dt { "Transaction" } dd { (parts::hash(*tx)) } }
+                    dt { "Cost" } dd { (format::count(sent.l1_gas)) " gas, " (format::amount_short(sent.l1_fee)) " ETH" }
+                }
+            }
+            (data(view))
+        },
+        ..Page::default()
+    }
+    .render(frame)
+}
+
+fn data(view: &BatchView) -> Markup {
+    html! {
+        section.card aria-labelledby="data" {
+            h2 #data { "Data" }
+            dl.facts {
+                @match &view.data {
+                    None => { dt { "Commitment" } dd { "none: the frames are on the layer 1 itself, in " (view.sent.target) } }
+                    Some(DataView::Digest { digest }) => { dt { "Payload" } dd { "keccak256 " (parts::hash(*digest)) } }
+                    Some(DataView::Certificate { kzg_commitment, payload_digest, payload_bytes, reference_block, committee, signers }) => {
+                        dt { "KZG commitment" } dd { (long(&kzg_commitment.to_string())) }
+                        dt { "Payload" } dd { (format::bytes(u64::from(*payload_bytes))) ", keccak256 " (parts::hash(*payload_digest)) }
+                        dt { "Signed by" } dd { (format::plural(signers.len() as u64, "operator", "operators")) " of committee " (parts::hash(*committee)) }
+                        dt { "Signed as of" } dd { "layer 1 block " (format::count(*reference_block)) }
+                    }
+                    Some(DataView::Foreign) => { dt { "Certificate" } dd { "of EigenDA; its proxy knows what it says" } }
+                }
+                @if let Some(commitment) = &view.sent.commitment {
+                    dt { "In the inbox" } dd { (long(&commitment.to_string())) }
+                    @if let Some(url) = &view.payload_url { dt { "Payload at" } dd { a href=(url) { "the data server" } } }
+                }
+            }
+        }
+    }
+}
+
+/// Many bytes, shortened, with a copy button.
+fn long(hex: &str) -> Markup {
+    html! { span.hash { span.mono title=(hex) { (format::shorten(hex)) } (parts::copy(hex, "bytes")) } }
 }
 
 fn crossings(frame: &Frame, view: &RollupView) -> Markup {

@@ -18,7 +18,7 @@ pub use chat::chat;
 pub use contribute::{Draft, contribute, contributed, verdicts};
 pub use datanets::{DatanetTab, datanet, datanets};
 pub use explorer::{block, explorer, transaction};
-pub use layers::layers;
+pub use layers::{batch, layers};
 pub use models::{model, models};
 pub use overview::overview;
 pub use runs::{run, runs};

@@ -252,6 +252,11 @@ pub(super) async fn layers(State(node): State<Node>) -> Answer {
     Ok(pages::layers(&frame(&node)?, &view))
 }
 
+pub(super) async fn batch(State(node): State<Node>, Path(block): Path<u64>) -> Answer {
+    let view = node.batch(block)?.ok_or(Failure::Missing("batch"))?;
+    Ok(pages::batch(&frame(&node)?, &view))
+}
+
 pub(super) async fn block(State(node): State<Node>, Path(number): Path<u64>) -> Answer {
     blocking(move || {
         let view = node.block(number)?.ok_or(Failure::Missing("block"))?;

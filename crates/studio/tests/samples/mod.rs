@@ -753,6 +753,33 @@ pub fn receipt() -> ContributionReceipt {
     }
 }
 
+/// A batch in each of the ways that one can be.
+pub fn batches() -> Vec<BatchView> {
+    let data = [
+        None,
+        Some(DataView::Foreign),
+        Some(DataView::Digest { digest: hash(601) }),
+        Some(DataView::Certificate {
+            kzg_commitment: [7; 64].into(),
+            payload_digest: hash(602),
+            payload_bytes: 2_345,
+            reference_block: 639,
+            committee: hash(603),
+            signers: vec![0, 1, 3],
+        }),
+    ];
+    let sent = rollup(true).batches.recent;
+    let views = data.into_iter().map(|data| BatchView {
+        sent: sent[usize::from(data.is_some())].clone(),
+        safe: data.is_none(),
+        payload_url: data
+            .is_some()
+            .then(|| "http://127.0.0.1:3100/get/0x".into()),
+        data,
+    });
+    views.collect()
+}
+
 pub fn rollup(busy: bool) -> RollupView {
     let amount = wei(12_000_000);
     let sent = |n: u64, target: &'static str| Sent {
