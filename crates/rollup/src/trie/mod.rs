@@ -200,15 +200,14 @@ impl Trie {
 
     /// Hashes what changed and returns the root with the nodes to store and remove.
     pub fn commit(&mut self) -> (B256, NodeChanges) {
-        let mut changes: NodeChanges = core::mem::take(&mut self.sealed).into_iter().collect();
+        let mut sealed = core::mem::take(&mut self.sealed);
         let removed = core::mem::take(&mut self.removed);
-        for (path, _) in removed.iter().filter(|(_, vacant)| **vacant) {
-            changes.insert(*path, NodeChange::Gone);
-        }
+        let vacant = removed.iter().filter(|(_, vacant)| **vacant);
+        sealed.extend(vacant.map(|(path, _)| (*path, NodeChange::Gone)));
         let dirty = matches!(self.root, Link::Node { memo: None, .. });
-        let mut sealed = Sealed::new();
         self.root.seal(Nibbles::new(), &mut sealed);
-        changes.append(&mut sealed.into_iter().collect());
+        // Of a path that is there more than once the last counts.
+        let mut changes: NodeChanges = sealed.into_iter().collect();
         let root = match &self.root {
             Link::Empty => {
                 changes.insert(Nibbles::new(), NodeChange::Gone);

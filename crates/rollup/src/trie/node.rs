@@ -4,10 +4,10 @@ use super::{NodeChange, reference};
 use crate::error::{Error, Result};
 use alloc::{boxed::Box, vec::Vec};
 use alloy_primitives::B256;
-use alloy_rlp::{Decodable, Encodable};
+use alloy_rlp::{Decodable, EMPTY_STRING_CODE, Encodable, Header};
 use alloy_trie::{
-    EMPTY_ROOT_HASH, Nibbles, TrieMask,
-    nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode, TrieNode},
+    EMPTY_ROOT_HASH, Nibbles,
+    nodes::{ExtensionNodeRef, LeafNodeRef, RlpNode, TrieNode},
 };
 
 /// An edge to a child.
@@ -72,12 +72,22 @@ impl Link {
         matches!(self, Self::Empty)
     }
 
-    /// The child's reference. Its node must be sealed.
-    pub(super) fn memo(&self) -> Option<RlpNode> {
+    /// Appends what stands in the parent for this child, whose node must be sealed: a hash, the
+    /// encoding of a short node, or nothing at all as the empty string.
+    fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Empty => None,
-            Self::Hash(hash) => Some(RlpNode::word_rlp(hash)),
-            Self::Node { memo, .. } => memo.clone(),
+            Self::Empty => out.push(EMPTY_STRING_CODE),
+            Self::Hash(hash) => hash.encode(out),
+            Self::Node { memo, .. } => out.extend_from_slice(sealed(memo)),
+        }
+    }
+
+    /// Bytes of [`Link::encode`].
+    fn length(&self) -> usize {
+        match self {
+            Self::Empty => 1,
+            Self::Hash(hash) => hash.length(),
+            Self::Node { memo, .. } => sealed(memo).len(),
         }
     }
 
@@ -124,6 +134,12 @@ impl Link {
     }
 }
 
+/// The reference of a sealed node.
+const fn sealed(memo: &Option<RlpNode>) -> &RlpNode {
+    memo.as_ref()
+        .expect("children are sealed before their parent")
+}
+
 impl Node {
     /// Decodes a stored node; children shorter than a hash are embedded and come along.
     fn decode(rlp: &[u8], touched: u32) -> Result<Self> {
@@ -167,26 +183,23 @@ impl Node {
         match &self.body {
             Body::Leaf { key, value } => LeafNodeRef::new(key, value).encode(&mut out),
             Body::Extension { key, child } => {
-                let child = child
-                    .memo()
-                    .expect("children are sealed before their parent");
-                ExtensionNodeRef::new(key, &child).encode(&mut out);
+                let mut reference = Vec::with_capacity(33);
+                child.encode(&mut reference);
+                ExtensionNodeRef::new(key, &reference).encode(&mut out);
             }
             Body::Branch(children) => {
-                let mut stack = Vec::with_capacity(16);
-                let mut mask = TrieMask::default();
-                for (nibble, child) in (0u8..).zip(children.iter()) {
-                    if child.is_empty() {
-                        continue;
-                    }
-                    stack.push(
-                        child
-                            .memo()
-                            .expect("children are sealed before their parent"),
-                    );
-                    mask.set_bit(nibble);
+                // What `BranchNodeRef` encodes, without a list of references on the way.
+                let payload_length = children.iter().map(Link::length).sum::<usize>() + 1;
+                let header = Header {
+                    list: true,
+                    payload_length,
+                };
+                header.encode(&mut out);
+                for child in children.iter() {
+                    child.encode(&mut out);
                 }
-                BranchNodeRef::new(&stack, mask).encode(&mut out);
+                // No value.
+                out.push(EMPTY_STRING_CODE);
             }
         }
         out
