@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alloy_consensus::Transaction;
 use alloy_consensus::transaction::SignerRecoverable;
+use alloy_eips::eip7594::BlobTransactionSidecarEip7594;
 use alloy_primitives::Address;
 use alloy_signer_local::PrivateKeySigner;
 use futures::future;
@@ -62,6 +63,11 @@ struct Account {
     /// The next nonce, once known. Held while a transaction is built and submitted, so that
     /// transactions of one account reach the node in nonce order.
     next: Mutex<Option<u64>>,
+}
+
+/// Whether a mempool refused what has no blobs because blobs wait: geth and reth in turn.
+fn wants_blobs(message: &str) -> bool {
+    message.contains("already reserved") || message.contains("conflicts with existing transaction")
 }
 
 /// Sends transactions of a set of accounts.
@@ -192,19 +198,24 @@ impl Sender {
 
     /// Gets `account` out of a nonce at which a transaction waits that nobody remembers: replaces
     /// it by an empty transfer to the account itself, and waits until one of the two is mined. Does
-    /// nothing where none waits.
+    /// nothing where none waits. Mempools let blobs be replaced by blobs alone: where one says so,
+    /// the transfer carries `blobs`.
     ///
     /// # Errors
     /// [`Error::NotMined`], [`Error::Refused`] where the limit on fees is too low for a replacement,
     /// or the node's.
-    pub async fn free_nonce(&self, account: Address) -> Result<(), Error> {
+    pub async fn free_nonce(
+        &self,
+        account: Address,
+        blobs: Option<Arc<BlobTransactionSidecarEip7594>>,
+    ) -> Result<(), Error> {
         let signer = &self.account(account)?.signer;
         let rule = self.config.replacement.unwrap_or_default();
         let nonce = self.node.nonce(account, false).await?;
         if self.node.nonce(account, true).await? <= nonce {
             return Ok(());
         }
-        let nothing = Call {
+        let mut nothing = Call {
             to: Some(account),
             ..Call::default()
         };
@@ -217,6 +228,12 @@ impl Sender {
                 Err(Error::Refused { message, .. }) if message.contains("nonce too low") => {
                     return Ok(());
                 }
+                Err(Error::Refused { message, .. })
+                    if nothing.blobs.is_none() && blobs.is_some() && wants_blobs(&message) =>
+                {
+                    nothing.blobs.clone_from(&blobs);
+                    offer = self.offer(&nothing).await?;
+                }
                 // What waits is not known, so neither is what it pays.
                 Err(Error::Refused { method, message }) if message.contains("underpriced") => {
                     let doubled = Offer {
@@ -224,7 +241,7 @@ impl Sender {
                             max_fee: offer.fees.max_fee.saturating_mul(2),
                             max_priority_fee: offer.fees.max_priority_fee.saturating_mul(2),
                         },
-                        blob_fee: None,
+                        blob_fee: offer.blob_fee.map(|fee| fee.saturating_mul(2)),
                     };
                     let raised = rule.raised(offer, doubled);
                     offer = raised.ok_or(Error::Refused { method, message })?;

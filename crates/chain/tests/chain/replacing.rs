@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alloy_consensus::{Transaction, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718;
+use alloy_eips::eip7594::BlobTransactionSidecarEip7594;
 use alloy_rpc_types_eth::Log;
 use futures::future::{BoxFuture, ready};
 use openledger_chain::{
@@ -55,7 +56,12 @@ impl Market {
             return Err(refused("nonce too low"));
         }
         if let Some(old) = self.pool.get(&tx.nonce()) {
-            let enough = |new: u128, old: u128| new * 10 >= old * 11;
+            if old.is_eip4844() != tx.is_eip4844() {
+                return Err(refused("address already reserved"));
+            }
+            // As in geth: a tenth more, and twice as much with blobs.
+            let least = if tx.is_eip4844() { 20 } else { 11 };
+            let enough = |new: u128, old: u128| new * 10 >= old * least;
             let tip = |tx: &TxEnvelope| tx.max_priority_fee_per_gas().unwrap();
             if *old.tx_hash() == hash {
                 return Ok(hash);
@@ -143,6 +149,9 @@ impl Node for Priced {
             max_fee: suggested,
             max_priority_fee: suggested / 10,
         })
+    }
+    fn blob_fee(&self) -> BoxFuture<'_, Result<u128, Error>> {
+        now(1)
     }
     fn submit(&self, raw: Bytes) -> BoxFuture<'_, Result<B256, Error>> {
         Box::pin(ready(self.0.lock().unwrap().submit(&raw)))
@@ -279,17 +288,61 @@ async fn a_transaction_that_nobody_remembers_is_got_out_of_the_way() {
     node.0.lock().unwrap().suggested = 105;
     let outbox: Arc<dyn Outbox> = Arc::new(MemoryOutbox::default());
     let second = sender(&node, &outbox, brief).await;
-    let freed = second.free_nonce(address("alice")).await;
+    let freed = second.free_nonce(address("alice"), None).await;
     assert!(matches!(freed, Err(Error::NotMined { .. })), "{freed:?}");
     node.0.lock().unwrap().suggested = 450;
-    second.free_nonce(address("alice")).await.unwrap();
+    second.free_nonce(address("alice"), None).await.unwrap();
     // Nothing waits any more, so nothing is sent.
-    second.free_nonce(address("alice")).await.unwrap();
+    second.free_nonce(address("alice"), None).await.unwrap();
     let market = node.0.lock().unwrap();
     let [tx] = &market.mined[..] else {
         panic!("{:?}", market.mined)
     };
     assert_eq!(tx.to(), Some(address("alice")));
     assert!(tx.value().is_zero() && tx.input().is_empty());
+    assert!(market.pool.is_empty());
+}
+
+#[tokio::test]
+async fn blobs_that_nobody_remembers_make_room_for_blobs() {
+    let blobs = Arc::new(BlobTransactionSidecarEip7594 {
+        blobs: vec![Default::default()],
+        commitments: vec![Default::default()],
+        cell_proofs: vec![Default::default(); 128],
+    });
+    let carrier = Call {
+        blobs: Some(blobs.clone()),
+        ..gift()
+    };
+    let node = priced(400, 100);
+    let forgotten: Arc<dyn Outbox> = Arc::new(MemoryOutbox::default());
+    let brief = SenderConfig {
+        timeout: Duration::ZERO,
+        replacement: None,
+        ..CONFIG
+    };
+    let first = sender(&node, &forgotten, brief).await;
+    let waits = first.send(address("alice"), &carrier).await;
+    assert!(matches!(waits, Err(Error::NotMined { .. })), "{waits:?}");
+
+    node.0.lock().unwrap().suggested = 150;
+    let outbox: Arc<dyn Outbox> = Arc::new(MemoryOutbox::default());
+    let second = sender(&node, &outbox, config()).await;
+    // Without a blob there is no way past it.
+    let stuck = second.free_nonce(address("alice"), None).await;
+    assert!(matches!(stuck, Err(Error::Refused { .. })), "{stuck:?}");
+    node.0.lock().unwrap().base_fee = 300;
+    second
+        .free_nonce(address("alice"), Some(blobs))
+        .await
+        .unwrap();
+    let market = node.0.lock().unwrap();
+    let [tx] = &market.mined[..] else {
+        panic!("{:?}", market.mined)
+    };
+    assert_eq!(tx.to(), Some(address("alice")));
+    assert!(tx.value().is_zero() && tx.is_eip4844());
+    // The first offer of 150 is less than twice 100.
+    assert_eq!(tx.max_fee_per_gas(), 300);
     assert!(market.pool.is_empty());
 }

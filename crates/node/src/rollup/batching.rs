@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use alloy_eips::eip7594::BlobTransactionSidecarEip7594;
 use openledger_chain::{Call, Receipt, Replacement, Sender};
 use openledger_da::DaError;
 use openledger_derivation::{
@@ -305,8 +306,9 @@ impl Batcher {
             match stuck {
                 Some((nonce, since)) if mined < sent && nonce == mined => {
                     if since.elapsed() >= self.config.replacement.after {
+                        let blobs = self.config.blobs.then(empty_blob).transpose()?;
                         self.runtime
-                            .block_on(self.sender.free_nonce(self.account))?;
+                            .block_on(self.sender.free_nonce(self.account, blobs))?;
                     }
                 }
                 _ => stuck = Some((mined, Instant::now())),
@@ -462,6 +464,13 @@ impl Batcher {
             .runtime
             .block_on(futures::future::try_join_all(sending))?)
     }
+}
+
+/// A blob with nothing in it.
+fn empty_blob() -> Result<Arc<BlobTransactionSidecarEip7594>> {
+    let blob = encode_blob(&[]);
+    let blob = blob.ok_or_else(|| Error::Conflict("nothing does not fit into a blob".into()))?;
+    Ok(Arc::new(sidecar(&[blob])?))
 }
 
 /// A hash of what a call carries.
