@@ -628,6 +628,26 @@ mod tests {
     }
 
     #[test]
+    fn the_engine_api_needs_a_secret_on_either_side() {
+        let parse = |role: &str, more: &[&str]| {
+            let words = [&["openledger", role, "--data-dir", "x"], more].concat();
+            Cli::try_parse_from(words)
+        };
+        for role in ["sequencer", "verifier"] {
+            for flag in [
+                ["--engine", "127.0.0.1:8551"],
+                ["--execution-client", "http://127.0.0.1:8551"],
+            ] {
+                let refused = parse(role, &flag).unwrap_err().to_string();
+                assert!(refused.contains("--jwt-secret"), "{refused}");
+                let secret = [flag[0], flag[1], "--jwt-secret", "file"];
+                assert!(parse(role, &secret).is_ok(), "{role} {flag:?}");
+            }
+            assert!(parse(role, &["--engine", "8551", "--jwt-secret", "file"]).is_err());
+        }
+    }
+
+    #[test]
     fn no_command_is_dev_with_the_same_defaults() {
         let bare = Cli::parse_from(["openledger"]);
         assert!(bare.command.is_none());

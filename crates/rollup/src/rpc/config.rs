@@ -21,7 +21,6 @@ use jsonrpsee::{RpcModule, core::RegisterMethodError};
 use revm::{
     database::EmptyDB,
     precompile::{PrecompileSpecId, Precompiles},
-    primitives::hardfork::SpecId,
 };
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -91,7 +90,7 @@ fn precompiles(spec: &ChainSpec, timestamp: u64) -> BTreeMap<String, Address> {
     };
     let env = spec.evm_env(&header);
     let map = if spec.is_ethereum() {
-        let rules = PrecompileSpecId::from_spec_id(SpecId::from(env.cfg_env.spec.into_eth_spec()));
+        let rules = PrecompileSpecId::from_spec_id(env.cfg_env.spec.into_eth_spec());
         PrecompilesMap::new(Cow::Borrowed(Precompiles::new(rules)))
     } else {
         let evm = spec.factory_evm().create_evm(EmptyDB::default(), env);
