@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
+/// Room that the label of a tick takes along the axis.
+const LABEL: f64 = 46.0;
 /// Room for the numbers, the labels and the title: left, right, top, bottom.
 const MARGIN: [f64; 4] = [76.0, 24.0, 84.0, 56.0];
 
@@ -98,12 +100,18 @@ impl Plot {
                 short(tick)
             ));
         }
+        let mut labelled = f64::NEG_INFINITY;
         for tick in &xs {
             let at = x.place(*tick);
             push(format_args!(
                 r#"<line class="axis" x1="{at:.1}" x2="{at:.1}" y1="{bottom}" y2="{:.1}"/>"#,
                 bottom + 5.0
             ));
+            // Labels that would run into each other are left away.
+            if at - labelled < LABEL {
+                continue;
+            }
+            labelled = at;
             push(format_args!(
                 r#"<text x="{at:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
                 bottom + 20.0,
@@ -261,6 +269,9 @@ mod tests {
         ] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
+        // Its label would stand on that of 2.
+        plot.add("ours", 2.02, 1300.0);
+        assert_eq!(plot.svg().matches(">2<").count(), 1);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         assert_eq!(plot.json()["series"][0]["points"][1][1], 1300.0);
     }
