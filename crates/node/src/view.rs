@@ -499,7 +499,7 @@ pub enum DataView {
         /// The operators of the committee that signed, counted from zero.
         signers: Vec<u32>,
     },
-    /// A certificate of EigenDA, which only its proxy can read.
+    /// What is none of ours, such as a certificate of EigenDA, which only its proxy can read.
     Foreign,
 }
 

@@ -159,7 +159,7 @@ fn data(view: &BatchView) -> Markup {
                         dt { "Signed by" } dd { (format::plural(signers.len() as u64, "operator", "operators")) " of committee " (parts::hash(*committee)) }
                         dt { "Signed as of" } dd { "layer 1 block " (format::count(*reference_block)) }
                     }
-                    Some(DataView::Foreign) => { dt { "Certificate" } dd { "of EigenDA; its proxy knows what it says" } }
+                    Some(DataView::Foreign) => { dt { "Certificate" } dd { "none of ours; if it is EigenDA's, its proxy knows what it says" } }
                 }
                 @if let Some(commitment) = &view.sent.commitment {
                     dt { "In the inbox" } dd { (long(&commitment.to_string())) }
