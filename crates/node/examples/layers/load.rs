@@ -69,7 +69,12 @@ pub(crate) fn transfers(wallets: &[PrivateKeySigner], from: usize, to: usize) ->
 /// Sends everything, never more than the pool holds; all of it must be accepted. Blocks.
 pub(crate) fn send(agent: &ureq::Agent, url: &str, chain: &ChainHandle, transactions: &[Bytes]) {
     for part in transactions.chunks(BATCH) {
-        while chain.pool_status().pending > 15_000 {
+        // What a layer 1 that reorganised gave back counts, too: first the chain takes that in.
+        let waiting = || {
+            let status = chain.pool_status();
+            status.pending + status.queued
+        };
+        while waiting() > 15_000 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let call = |raw: &Bytes| json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": [raw] });

@@ -3,6 +3,10 @@
 //! Admission does everything that can be checked without executing, on the caller's thread
 //! (signature recovery happened in [`Transaction::decode`], so it runs on as many cores as there
 //! are callers). Limits and error texts follow geth, which wallets and libraries match on.
+//!
+//! What comes back from blocks that are no longer canonical was accepted once and may be all that
+//! later transactions of its senders wait for, so it has room of its own: a pool that is full of
+//! what is new does not lose it.
 
 mod admission;
 mod best;
@@ -31,9 +35,9 @@ const BACKLOG: usize = 4_096;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolConfig {
-    /// Transactions in all.
+    /// Transactions in all, apart from those that come back from reverted blocks.
     pub max_transactions: usize,
-    /// Encoded bytes in all.
+    /// Encoded bytes in all; as many again for what comes back from reverted blocks.
     pub max_bytes: usize,
     /// Transactions of one sender.
     pub max_per_sender: usize,
@@ -70,6 +74,8 @@ struct Entry {
     /// Arrival number: equal tips go first come, first served.
     arrival: u64,
     since: Instant,
+    /// Whether it was in a block that is no longer canonical.
+    returned: bool,
 }
 
 /// Transactions of one sender by nonce.
@@ -104,7 +110,10 @@ const RECENT: usize = 4_096;
 struct Inner {
     senders: HashMap<Address, Sender>,
     by_hash: HashMap<B256, (Address, u64)>,
+    /// Encoded bytes in all.
     bytes: usize,
+    /// Of these what was returned: how many, and their encoded bytes.
+    returned: (usize, usize),
     arrivals: u64,
     /// Senders of the last arrivals, the latest last.
     recent: VecDeque<Address>,
@@ -185,6 +194,7 @@ impl Pool {
             tx: Arc::clone(tx),
             arrival: 0,
             since: now,
+            returned: false,
         };
         let mut inner = self.lock();
         if inner.epoch != admission.epoch {
@@ -209,17 +219,18 @@ impl Pool {
             .collect()
     }
 
-    /// Puts back transactions of a block that is no longer canonical. What no longer fits is
-    /// dropped: their senders can send them again.
+    /// Puts back a transaction of a block that is no longer canonical. What no longer fits, or
+    /// made room for another with its nonce, is dropped: its sender can send it again.
     pub(crate) fn reinsert(&self, tx: &Arc<Transaction>, nonce: u64, balance: U256, now: Instant) {
         let entry = Entry {
             tx: Arc::clone(tx),
             cost: U256::ZERO,
             arrival: 0,
             since: now,
+            returned: true,
         };
         if let Err(error) = self.lock().insert(&self.config, entry, nonce, balance) {
-            tracing::debug!(hash = %tx.hash(), %error, "transaction of a reverted block dropped");
+            tracing::warn!(hash = %tx.hash(), %error, "transaction of a reverted block dropped");
         }
     }
 
@@ -376,7 +387,12 @@ impl Inner {
         };
         if let Some(entry) = sender.entries.remove(&nonce) {
             sender.cost = sender.cost.saturating_sub(entry.cost);
-            self.bytes -= entry.tx.encoded.len();
+            let size = entry.tx.encoded.len();
+            self.bytes -= size;
+            if entry.returned {
+                self.returned.0 -= 1;
+                self.returned.1 -= size;
+            }
             self.by_hash.remove(&entry.tx.hash());
         }
         if sender.entries.is_empty() {
@@ -417,7 +433,7 @@ impl Inner {
         }
         if replaced.is_some() {
             self.take(address, nonce);
-        } else {
+        } else if !entry.returned {
             let of_sender = self.senders.get(&address).map_or(0, |s| s.entries.len());
             if of_sender >= config.max_per_sender {
                 return Err(PoolError::SenderLimit {
@@ -425,9 +441,18 @@ impl Inner {
                 });
             }
         }
-        while self.by_hash.len() >= config.max_transactions || self.bytes + size > config.max_bytes
-        {
-            self.evict_for(&entry)?;
+        if entry.returned {
+            if self.returned.1 + size > config.max_bytes {
+                return Err(PoolError::Full);
+            }
+            self.returned.0 += 1;
+            self.returned.1 += size;
+        } else {
+            while self.by_hash.len() - self.returned.0 >= config.max_transactions
+                || self.bytes - self.returned.1 + size > config.max_bytes
+            {
+                self.evict_for(&entry)?;
+            }
         }
         entry.arrival = self.arrivals;
         self.arrivals += 1;
@@ -450,7 +475,8 @@ impl Inner {
     }
 
     /// Makes room by dropping the cheapest of the senders' last transactions, if it pays less than
-    /// the newcomer. Only last ones, so no other sender's chain is cut.
+    /// the newcomer. Only last ones, so no other sender's chain is cut, and none that was returned,
+    /// which would not make room.
     fn evict_for(&mut self, newcomer: &Entry) -> Result<(), PoolError> {
         let price = |e: &Entry| e.tx.envelope().max_fee_per_gas();
         let cheapest = self
@@ -459,6 +485,9 @@ impl Inner {
             .filter(|(address, _)| **address != newcomer.tx.sender())
             .filter_map(|(address, s)| {
                 let (nonce, entry) = s.entries.last_key_value()?;
+                if entry.returned {
+                    return None;
+                }
                 Some((
                     price(entry),
                     std::cmp::Reverse(entry.arrival),

@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     exec::{Candidates, Skip},
-    kv::{Batch, MemoryStore, Store, Table},
+    kv::{Batch, MemoryStore, Store},
     spec::ChainSpec,
-    state::View,
+    state::{View, put_account},
 };
 use alloy_consensus::{Header, SignableTransaction, TxEip1559, TxLegacy, transaction::Recovered};
 use alloy_eips::Encodable2718;
@@ -45,7 +45,7 @@ impl Bench {
             TrieAccount::new(nonce, U256::from(balance), EMPTY_ROOT_HASH, KECCAK256_EMPTY);
         let key = keccak256(Address::repeat_byte(sender));
         let mut batch = Batch::default();
-        batch.put(Table::Accounts, key.as_slice(), alloy_rlp::encode(account));
+        put_account(&mut batch, &key, 0, &alloy_rlp::encode(account)).unwrap();
         self.store.commit(batch).unwrap();
     }
 
@@ -333,4 +333,48 @@ fn refuses_what_users_may_not_send() {
         bench.add(tx(1, 0, 10, 4)).unwrap_err(),
         PoolError::TipTooLow { have: 4, want: 5 }
     );
+}
+
+/// A pool that is full of what came while a block was canonical takes that block's transactions
+/// back, without which nothing that is waiting could run, and what is new waits for room as before.
+#[test]
+fn what_comes_back_from_a_reverted_block_has_room_of_its_own() {
+    let size = tx(1, 0, GWEI, 1).encoded.len();
+    let bench = Bench::new(PoolConfig {
+        max_transactions: 3,
+        max_bytes: 4 * size,
+        max_per_sender: 2,
+        ..PoolConfig::default()
+    });
+    for sender in 1..=4 {
+        bench.fund(sender, 1, ETHER);
+    }
+    for (sender, nonce) in [(1, 1), (1, 2), (2, 1)] {
+        bench.add(tx(sender, nonce, GWEI, 1)).unwrap();
+    }
+    let back = |sender, nonce| {
+        let tx = Arc::new(tx(sender, nonce, GWEI, 1));
+        bench.pool.reinsert(&tx, 0, U256::from(ETHER), bench.start);
+        bench.pool.get(tx.hash()).is_some()
+    };
+    assert!(back(1, 0) && back(2, 0) && back(3, 0));
+    let order = bench.order(1);
+    assert_eq!(order.len(), 6);
+    for sender in 1..=3 {
+        let nonces = order.iter().filter(|(s, _)| *s == sender);
+        let nonces: Vec<_> = nonces.map(|(_, nonce)| *nonce).collect();
+        assert_eq!(nonces, [0, 1, 2][..[3, 2, 1][usize::from(sender) - 1]]);
+    }
+    assert_eq!(bench.add(tx(4, 1, GWEI, 1)), Err(PoolError::Full));
+    // Better paying: one of the new goes for it, although sender 3 has none of those.
+    bench.add(tx(4, 1, 2 * GWEI, 1)).unwrap();
+    assert_eq!(bench.pool.status().pending, 6);
+    // Its own room has an end, too.
+    assert!(back(4, 0) && !back(5, 0));
+    // In a block again: gone, with the room that they took.
+    let next = (1..=4).map(|sender| (Address::repeat_byte(sender), 1));
+    bench.pool.advance(next, bench.start);
+    assert_eq!(bench.pool.status().pending, 3);
+    assert!(back(5, 0));
+    assert_eq!(bench.add(tx(3, 1, GWEI, 1)), Err(PoolError::Full));
 }
