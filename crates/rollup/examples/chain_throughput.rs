@@ -12,7 +12,7 @@ use alloy_trie::{EMPTY_ROOT_HASH, HashBuilder, Nibbles};
 use op_alloy_consensus::OpTxEnvelope;
 use openledger_rollup::{
     Chain, ChainConfig, Result,
-    trie::{NodeSource, Trie},
+    trie::{Found, NodeSource, Trie},
 };
 use std::{collections::BTreeMap, error::Error, time::Instant};
 
@@ -105,7 +105,7 @@ fn transfer(wallet: &PrivateKeySigner, nonce: u64) -> Result<Bytes, Box<dyn Erro
 struct NoNodes;
 
 impl NodeSource for NoNodes {
-    fn node(&self, _: Option<B256>, _: &Nibbles, _: B256) -> Result<Option<Vec<u8>>> {
+    fn node(&self, _: Option<B256>, _: &Nibbles, _: B256) -> Result<Option<Found>> {
         Ok(None)
     }
 }

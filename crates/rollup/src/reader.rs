@@ -22,7 +22,7 @@ mod meta {
 }
 
 /// What the tables hold and how. Format 1 had the leaves of the tries among their nodes.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 
 /// Sums over the chain from genesis up to and including a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

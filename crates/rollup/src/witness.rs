@@ -18,7 +18,7 @@ use crate::{
     exec::{BlockInputs, BodyRoots, NoCandidates, execute, seal},
     spec::ChainSpec,
     state::{StateTrie, code_or_empty},
-    trie::NodeSource,
+    trie::{Found, NodeSource},
 };
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -162,8 +162,8 @@ impl<'a> Index<'a> {
 }
 
 impl NodeSource for Index<'_> {
-    fn node(&self, _: Option<B256>, _: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>> {
-        Ok(self.get(hash).map(|bytes| bytes.to_vec()))
+    fn node(&self, _: Option<B256>, _: &Nibbles, hash: B256) -> Result<Option<Found>> {
+        Ok(self.get(hash).map(|bytes| Found::alone(bytes.to_vec())))
     }
 }
 

@@ -17,7 +17,7 @@ use openledger_rollup::{
     engine::{ChainEvent, ForkChoice, PayloadAttributes, PayloadStatus},
     genesis::{BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT, SEQUENCER_FEE_VAULT},
     kv::{MemoryStore, Snapshot, Store, Table, prefix_end},
-    state::{AccountChange, AccountFields, StateChanges, StateTrie, recompute_root},
+    state::{AccountChange, AccountFields, StateChanges, StateTrie, account, recompute_root},
     trie::{NodeChange, NodeChanges},
 };
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ fn accounts(handle: &ChainHandle) -> BTreeMap<Vec<u8>, TrieAccount> {
     let reader = handle.reader().unwrap();
     entries(&**reader.snapshot(), Table::Accounts, &[])
         .into_iter()
-        .map(|(k, v)| (k, alloy_rlp::decode_exact(&v).unwrap()))
+        .map(|(k, row)| (k, account(&row).unwrap()))
         .collect()
 }
 
@@ -69,7 +69,7 @@ fn audit(handle: &ChainHandle) {
             .map(|(k, v)| {
                 (
                     B256::from_slice(&k[32..]),
-                    alloy_rlp::decode_exact(&v).unwrap(),
+                    alloy_rlp::decode_exact(&v[8..]).unwrap(),
                 )
             })
             .collect();
@@ -89,8 +89,8 @@ fn audit(handle: &ChainHandle) {
     let tries = StateTrie::new(EMPTY_ROOT_HASH)
         .apply(&*empty, &changes)
         .unwrap();
-    let inner = |change: &&NodeChange| matches!(change, NodeChange::Inner(_));
-    let count = |nodes: &NodeChanges| nodes.values().filter(inner).count();
+    let stored = |change: &&NodeChange| matches!(change, NodeChange::Stored { .. });
+    let count = |nodes: &NodeChanges| nodes.values().filter(stored).count();
     let expected =
         count(&tries.account_nodes) + tries.storage_nodes.values().map(count).sum::<usize>();
     assert_eq!(

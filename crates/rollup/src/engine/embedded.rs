@@ -368,7 +368,7 @@ impl EmbeddedEngine {
                 format_args!("unwinding {} gives root {}", block.number(), tries.root),
             ));
         }
-        state::rewind_tables(&mut batch, snapshot, &changes, &tries)?;
+        state::rewind_tables(&mut batch, snapshot, block.number(), &changes, &tries)?;
         reader::delete_block(&mut batch, &block);
         reader::put_labels(
             &mut batch,

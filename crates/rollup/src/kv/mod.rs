@@ -20,18 +20,20 @@ use std::{fmt::Debug, ops::ControlFlow, sync::Arc};
 pub enum Table {
     /// `name -> bytes`: format of the tables, head, safe and finalized numbers.
     Meta,
-    /// `keccak(address) -> rlp(account)`: the state of the head, also the account-trie leaf.
+    /// `keccak(address) -> block that wrote it ++ rlp([nonce, balance, storage root, code hash])`:
+    /// the state of the head. Root and hash are empty strings where there is no storage or code.
     Accounts,
-    /// `keccak(address) ++ keccak(slot) -> rlp(value)`: the storage of the head.
+    /// `keccak(address) ++ keccak(slot) -> block that wrote it ++ rlp(value)`: the storage of the
+    /// head.
     Storage,
     /// `code hash -> code`.
     Code,
-    /// `owner ++ path -> rlp(node)`: branches and extensions of the account trie and of every
-    /// storage trie.
+    /// `owner ++ path -> leaves below ++ rlp(node)`: nodes of the account trie and of every storage
+    /// trie that have more leaves than are read from the tables above when the node is needed.
     TrieNodes,
-    /// `keccak(address) ++ block -> rlp(account) before that block` (empty = absent).
+    /// `keccak(address) ++ block -> the row of Accounts that the block wrote over`.
     AccountHistory,
-    /// `keccak(address) ++ keccak(slot) ++ block -> rlp(value) before that block` (empty = zero).
+    /// `keccak(address) ++ keccak(slot) ++ block -> the row of Storage that the block wrote over`.
     StorageHistory,
     /// `block -> keys changed in it`, the index that unwinding walks.
     Changes,

@@ -1,13 +1,17 @@
 //! Writing a block's state into the flat tables, and taking it back.
 
-use super::{AccountChange, AccountLeaf, StateChanges, TrieChanges, decode_value, encode_value};
+use super::{
+    AccountChange, AccountLeaf, StateChanges, TrieChanges, decode_account, decode_value,
+    encode_value,
+};
 use crate::{
     error::{Error, Result},
     kv::{Batch, Snapshot, Table, prefix_end},
-    trie::{NodeChange, NodeChanges, NodeSource},
+    trie::{DERIVED, Found, NodeChange, NodeChanges, NodeSource},
 };
-use alloy_primitives::B256;
-use alloy_trie::{HashBuilder, Nibbles, nodes::LeafNodeRef};
+use alloy_primitives::{B256, Bytes, KECCAK256_EMPTY, U256};
+use alloy_rlp::{Decodable, RlpDecodable, RlpEncodable};
+use alloy_trie::{EMPTY_ROOT_HASH, HashBuilder, Nibbles, TrieAccount};
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 /// Key of a trie node: a tag byte and the owner keep the account trie apart from storage tries,
@@ -26,20 +30,25 @@ pub(super) fn node_key(owner: Option<B256>, path: &Nibbles) -> Vec<u8> {
 }
 
 impl NodeSource for dyn Snapshot + '_ {
-    fn node(&self, owner: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Vec<u8>>> {
-        match self.get(Table::TrieNodes, &node_key(owner, path))? {
-            Some(inner) => Ok(Some(inner)),
-            None => leaf(self, owner, path),
-        }
+    fn node(&self, owner: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Found>> {
+        let Some(row) = self.get(Table::TrieNodes, &node_key(owner, path))? else {
+            return leaves(self, owner, path);
+        };
+        let (leaves, rlp) = split(&row)?;
+        Ok(Some(Found::Node {
+            rlp: rlp.to_vec(),
+            leaves,
+        }))
     }
 }
 
-/// The leaf at `path`: the one entry of the flat tables whose key begins with it.
-fn leaf<S: Snapshot + ?Sized>(
+/// The leaves of a subtree that is not stored: the entries of the flat tables whose keys begin with
+/// its path. `None` if there are none, or more than such a subtree has.
+fn leaves<S: Snapshot + ?Sized>(
     snapshot: &S,
     owner: Option<B256>,
     path: &Nibbles,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<Option<Found>> {
     let (table, owner) = match &owner {
         None => (Table::Accounts, &[][..]),
         Some(owner) => (Table::Storage, owner.as_slice()),
@@ -51,23 +60,95 @@ fn leaf<S: Snapshot + ?Sized>(
         *byte |= 0x0f;
     }
     let to = prefix_end(&[owner, &last].concat());
-    let found = snapshot.first(table, &from, &to)?;
-    Ok(found.map(|(key, value)| {
-        let rest = Nibbles::unpack(&key[owner.len()..]).slice(path.len()..);
-        alloy_rlp::encode(LeafNodeRef::new(&rest, &value))
+    let mut leaves = Vec::new();
+    let mut many = false;
+    snapshot.scan(table, &from, &to, &mut |key, row| {
+        many = leaves.len() as u64 == DERIVED;
+        if many {
+            return Ok(ControlFlow::Break(()));
+        }
+        let value = match table {
+            Table::Accounts => alloy_rlp::encode(account(row)?),
+            _ => split(row)?.1.to_vec(),
+        };
+        leaves.push((B256::from_slice(&key[owner.len()..]), value));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((!many && !leaves.is_empty()).then_some(Found::Leaves(leaves)))
+}
+
+/// The number that a row begins with, and the rest: of accounts, slots and their history the block
+/// that wrote the value, and the value; of nodes the leaves below, and the node.
+pub(super) fn split(row: &[u8]) -> Result<(u64, &[u8])> {
+    let (number, rest) = row
+        .split_first_chunk::<8>()
+        .ok_or_else(|| Error::corrupt("row", format_args!("{row:02x?}")))?;
+    Ok((u64::from_be_bytes(*number), rest))
+}
+
+/// The other way round.
+fn join(number: u64, rest: &[u8]) -> Vec<u8> {
+    [&number.to_be_bytes(), rest].concat()
+}
+
+/// An account in its row. Most have neither storage nor code, and 64 bytes of hashes say so in the
+/// trie; here the empty string does, as in the snapshots of geth.
+#[derive(RlpEncodable, RlpDecodable)]
+struct Slim {
+    nonce: u64,
+    balance: U256,
+    storage_root: Bytes,
+    code_hash: Bytes,
+}
+
+/// The account in a row of [`Table::Accounts`].
+///
+/// # Errors
+/// When it is no such row.
+pub fn account(row: &[u8]) -> Result<TrieAccount> {
+    let bad =
+        |e: &dyn std::fmt::Display| Error::corrupt("account", format_args!("{e}: {row:02x?}"));
+    let slim = Slim::decode(&mut split(row)?.1).map_err(|e| bad(&e))?;
+    let hash = |bytes: &[u8], empty| match bytes {
+        [] => Ok(empty),
+        _ => B256::try_from(bytes).map_err(|e| bad(&e)),
+    };
+    Ok(TrieAccount {
+        nonce: slim.nonce,
+        balance: slim.balance,
+        storage_root: hash(&slim.storage_root, EMPTY_ROOT_HASH)?,
+        code_hash: hash(&slim.code_hash, KECCAK256_EMPTY)?,
+    })
+}
+
+/// What follows the number in the row of an account, from its trie leaf; nothing for none.
+fn slim(leaf: &[u8]) -> Result<Vec<u8>> {
+    if leaf.is_empty() {
+        return Ok(Vec::new());
+    }
+    let account = decode_account(leaf)?;
+    let bytes = |hash: B256, empty| match hash == empty {
+        true => Bytes::new(),
+        false => hash.into(),
+    };
+    Ok(alloy_rlp::encode(Slim {
+        nonce: account.nonce,
+        balance: account.balance,
+        storage_root: bytes(account.storage_root, EMPTY_ROOT_HASH),
+        code_hash: bytes(account.code_hash, KECCAK256_EMPTY),
     }))
 }
 
 fn put_nodes(batch: &mut Batch, owner: Option<B256>, nodes: &NodeChanges) {
     for (path, change) in nodes {
         match change {
-            NodeChange::Inner(rlp) => {
-                batch.put(Table::TrieNodes, node_key(owner, path), rlp.as_slice());
+            NodeChange::Stored { rlp, leaves } => {
+                batch.put(Table::TrieNodes, node_key(owner, path), join(*leaves, rlp));
             }
-            NodeChange::Leaf {
-                over_inner: false, ..
+            NodeChange::Derived {
+                over_stored: false, ..
             } => {}
-            NodeChange::Leaf { .. } | NodeChange::Gone => {
+            NodeChange::Derived { .. } | NodeChange::Gone => {
                 batch.delete(Table::TrieNodes, node_key(owner, path));
             }
         }
@@ -83,7 +164,8 @@ pub(super) fn at_block(key: &[u8], block: u64) -> Vec<u8> {
 }
 
 /// Writes block `number`'s state: flat tables, trie nodes, code, and the old values that unwinding
-/// and historical reads need. `before` is the snapshot the block was executed on.
+/// and historical reads need. Where there was nothing before, nothing is kept: that follows from
+/// the block that every value names as its own. `before` is the snapshot the block was executed on.
 ///
 /// # Errors
 /// When the snapshot cannot be read.
@@ -99,29 +181,35 @@ pub fn append(
         let leaf = leaf_of(tries, hashed)?;
         for (slot, value) in storage_writes(before, hashed, change)? {
             let key = slot_key(hashed, &slot);
-            let old = before.get(Table::Storage, &key)?.unwrap_or_default();
-            let new = if value.is_zero() {
-                Vec::new()
-            } else {
-                encode_value(value)
+            let old = before.get(Table::Storage, &key)?;
+            let new = encode_value(value);
+            let same = match &old {
+                Some(row) => split(row)?.1 == new,
+                None => new.is_empty(),
             };
-            if old == new {
+            if same {
                 continue;
             }
-            batch.put(Table::StorageHistory, at_block(&key, number), old);
-            put_or_delete(batch, Table::Storage, key, new);
+            if let Some(row) = old {
+                batch.put(Table::StorageHistory, at_block(&key, number), row);
+            }
+            put_or_delete(batch, Table::Storage, key, number, &new);
             index.slots.push((*hashed, slot));
         }
         if change.wiped || change.fields.is_none() {
             delete_nodes(batch, before, hashed)?;
         }
         if leaf.before != leaf.after {
-            batch.put(
-                Table::AccountHistory,
-                at_block(hashed.as_slice(), number),
-                leaf.before.as_slice(),
-            );
-            put_or_delete(batch, Table::Accounts, hashed.to_vec(), leaf.after.clone());
+            if !leaf.before.is_empty() {
+                let row = before.get(Table::Accounts, hashed.as_slice())?;
+                let row = row.ok_or_else(|| Error::corrupt("accounts", hashed))?;
+                batch.put(
+                    Table::AccountHistory,
+                    at_block(hashed.as_slice(), number),
+                    row,
+                );
+            }
+            put_account(batch, hashed, number, &leaf.after)?;
             index.accounts.push(*hashed);
         }
     }
@@ -176,12 +264,45 @@ fn delete_nodes(batch: &mut Batch, before: &dyn Snapshot, hashed: &B256) -> Resu
     )
 }
 
-fn put_or_delete(batch: &mut Batch, table: Table, key: Vec<u8>, value: Vec<u8>) {
+/// Writes a value of block `number`; an empty one is none.
+fn put_or_delete(batch: &mut Batch, table: Table, key: Vec<u8>, number: u64, value: &[u8]) {
     if value.is_empty() {
         batch.delete(table, key);
     } else {
-        batch.put(table, key, value);
+        batch.put(table, key, join(number, value));
     }
+}
+
+/// Writes what block `number` made of an account, given as its trie leaf; an empty one is none.
+pub(crate) fn put_account(
+    batch: &mut Batch,
+    hashed: &B256,
+    number: u64,
+    leaf: &[u8],
+) -> Result<()> {
+    put_or_delete(
+        batch,
+        Table::Accounts,
+        hashed.to_vec(),
+        number,
+        &slim(leaf)?,
+    );
+    Ok(())
+}
+
+/// Puts back the row that block `number` wrote over, if there was one.
+fn restore(
+    batch: &mut Batch,
+    now: &dyn Snapshot,
+    (table, history): (Table, Table),
+    key: Vec<u8>,
+    number: u64,
+) -> Result<()> {
+    match now.get(history, &at_block(&key, number))? {
+        Some(row) => batch.put(table, key, row),
+        None => batch.delete(table, key),
+    }
+    Ok(())
 }
 
 /// The changes that take block `number`'s state back, as if they were a block's own: applied to
@@ -205,30 +326,28 @@ pub fn unwind(batch: &mut Batch, now: &dyn Snapshot, number: u64) -> Result<Stat
     Ok(changes)
 }
 
-/// Writes the reversed changes of an unwound block into the flat tables and the node table.
+/// Writes the reversed changes of the unwound block `number` into the flat tables and the node
+/// table.
 ///
 /// # Errors
 /// When the snapshot cannot be read.
 pub(crate) fn rewind_tables(
     batch: &mut Batch,
     now: &dyn Snapshot,
+    number: u64,
     changes: &StateChanges,
     tries: &TrieChanges,
 ) -> Result<()> {
+    let accounts = (Table::Accounts, Table::AccountHistory);
+    let slots = (Table::Storage, Table::StorageHistory);
     for (hashed, change) in &changes.accounts {
-        for (slot, value) in storage_writes(now, hashed, change)? {
-            let new = if value.is_zero() {
-                Vec::new()
-            } else {
-                encode_value(value)
-            };
-            put_or_delete(batch, Table::Storage, slot_key(hashed, &slot), new);
+        for slot in storage_writes(now, hashed, change)?.into_keys() {
+            restore(batch, now, slots, slot_key(hashed, &slot), number)?;
         }
         if change.fields.is_none() {
             delete_nodes(batch, now, hashed)?;
         }
-        let leaf = leaf_of(tries, hashed)?;
-        put_or_delete(batch, Table::Accounts, hashed.to_vec(), leaf.after.clone());
+        restore(batch, now, accounts, hashed.to_vec(), number)?;
     }
     put_nodes(batch, None, &tries.account_nodes);
     for (owner, nodes) in &tries.storage_nodes {
@@ -246,18 +365,17 @@ fn reverse(now: &dyn Snapshot, number: u64) -> Result<StateChanges> {
     let missing = || Error::corrupt("history", format_args!("block {number}"));
     let mut changes = StateChanges::default();
     for hashed in &index.accounts {
-        let old = now
-            .get(Table::AccountHistory, &at_block(hashed.as_slice(), number))?
-            .ok_or_else(missing)?;
-        let fields = if old.is_empty() {
-            None
-        } else {
-            let account = super::decode_account(&old)?;
-            Some(super::AccountFields {
-                nonce: account.nonce,
-                balance: account.balance,
-                code_hash: account.code_hash,
-            })
+        let old = now.get(Table::AccountHistory, &at_block(hashed.as_slice(), number))?;
+        let fields = match old {
+            None => None,
+            Some(row) => {
+                let account = account(&row)?;
+                Some(super::AccountFields {
+                    nonce: account.nonce,
+                    balance: account.balance,
+                    code_hash: account.code_hash,
+                })
+            }
         };
         let change = AccountChange {
             fields,
@@ -267,16 +385,10 @@ fn reverse(now: &dyn Snapshot, number: u64) -> Result<StateChanges> {
         changes.accounts.insert(*hashed, change);
     }
     for (hashed, slot) in &index.slots {
-        let old = now
-            .get(
-                Table::StorageHistory,
-                &at_block(&slot_key(hashed, slot), number),
-            )?
-            .ok_or_else(missing)?;
-        let value = if old.is_empty() {
-            Default::default()
-        } else {
-            decode_value(&old)?
+        let key = at_block(&slot_key(hashed, slot), number);
+        let value = match now.get(Table::StorageHistory, &key)? {
+            None => Default::default(),
+            Some(row) => decode_value(split(&row)?.1)?,
         };
         // A changed slot changes the storage root, so its account is in the index.
         let change = changes.accounts.get_mut(hashed).ok_or_else(missing)?;
@@ -355,11 +467,11 @@ impl ChangedKeys {
 pub fn recompute_root(snapshot: &dyn Snapshot) -> Result<B256> {
     let end = vec![u8::MAX; 65];
     let mut accounts = HashBuilder::default();
-    snapshot.scan(Table::Accounts, &[], &end, &mut |key, leaf| {
-        let account = super::decode_account(leaf)?;
+    snapshot.scan(Table::Accounts, &[], &end, &mut |key, row| {
+        let account = account(row)?;
         let mut storage = HashBuilder::default();
-        snapshot.scan(Table::Storage, key, &prefix_end(key), &mut |slot, value| {
-            storage.add_leaf(Nibbles::unpack(&slot[32..]), value);
+        snapshot.scan(Table::Storage, key, &prefix_end(key), &mut |slot, row| {
+            storage.add_leaf(Nibbles::unpack(&slot[32..]), split(row)?.1);
             Ok(ControlFlow::Continue(()))
         })?;
         let root = storage.root();
@@ -373,7 +485,7 @@ pub fn recompute_root(snapshot: &dyn Snapshot) -> Result<B256> {
                 ),
             ));
         }
-        accounts.add_leaf(Nibbles::unpack(key), leaf);
+        accounts.add_leaf(Nibbles::unpack(key), &alloy_rlp::encode(account));
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(accounts.root())

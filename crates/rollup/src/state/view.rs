@@ -1,7 +1,8 @@
 //! Reading accounts, code and storage at the head or at an earlier block.
 
 use super::{
-    AccountChange, StateChanges, code_or_empty, decode_account, decode_value, tables::at_block,
+    AccountChange, StateChanges, code_or_empty, decode_value,
+    tables::{self, at_block, split},
 };
 use crate::{
     error::{Error, Result},
@@ -14,8 +15,8 @@ use std::sync::Arc;
 
 /// The state after one block, on one snapshot of the tables.
 ///
-/// At the head a read is one lookup. Earlier blocks read the oldest value recorded *after* them:
-/// the value before the first later change is the value at the block.
+/// A read is one lookup where the value was written by then. Otherwise it is the oldest value that
+/// a *later* block wrote over, if that was written by then; if not, there was none.
 #[derive(Debug, Clone)]
 pub struct View {
     snapshot: Arc<dyn Snapshot>,
@@ -63,15 +64,25 @@ impl View {
         &*self.snapshot
     }
 
-    fn read(&self, current: Table, history: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn row(&self, current: Table, history: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut row = self.snapshot.get(current, key)?;
         if let Some(at) = self.at {
-            let from = at_block(key, at + 1);
-            let to = at_block(key, u64::MAX);
-            if let Some((_, old)) = self.snapshot.first(history, &from, &to)? {
-                return Ok((!old.is_empty()).then_some(old));
+            let by_then = |row: &Option<Vec<u8>>| -> Result<bool> {
+                row.as_ref()
+                    .map_or(Ok(false), |row| Ok(split(row)?.0 <= at))
+            };
+            if !by_then(&row)? {
+                let (from, to) = (at_block(key, at + 1), at_block(key, u64::MAX));
+                row = self
+                    .snapshot
+                    .first(history, &from, &to)?
+                    .map(|(_, row)| row);
+                if !by_then(&row)? {
+                    return Ok(None);
+                }
             }
         }
-        self.snapshot.get(current, key)
+        Ok(row)
     }
 
     /// The account, with its storage root.
@@ -81,8 +92,8 @@ impl View {
     pub fn account(&self, address: Address) -> Result<Option<TrieAccount>> {
         let hashed = keccak256(address);
         let stored = self
-            .read(Table::Accounts, Table::AccountHistory, hashed.as_slice())?
-            .map(|leaf| decode_account(&leaf))
+            .row(Table::Accounts, Table::AccountHistory, hashed.as_slice())?
+            .map(|row| tables::account(&row))
             .transpose()?;
         let Some(change) = self.change(hashed) else {
             return Ok(stored);
@@ -149,8 +160,8 @@ impl View {
             }
         }
         let key = [owner.0, slot.0].concat();
-        self.read(Table::Storage, Table::StorageHistory, &key)?
-            .map_or(Ok(U256::ZERO), |leaf| decode_value(&leaf))
+        self.row(Table::Storage, Table::StorageHistory, &key)?
+            .map_or(Ok(U256::ZERO), |row| decode_value(split(&row)?.1))
     }
 
     fn hash_of(&self, number: u64) -> Result<B256> {

@@ -4,9 +4,10 @@
 //! reference (`memo`), so a block re-hashes only the paths it changed. Nodes are stored **by path**,
 //! not by hash: an overwritten node replaces its predecessor, so the table holds exactly one trie
 //! and needs no garbage collection. The price is that the in-memory trie must always be the
-//! successor of what is stored; [`Trie::reset`] drops it when a block is discarded. Leaves are not
-//! stored at all: the flat tables have their values already, and three of four nodes that a block
-//! changes are leaves.
+//! successor of what is stored; [`Trie::reset`] drops it when a block is discarded. Subtrees of at
+//! most [`DERIVED`] leaves are not stored at all: they follow from the flat tables, which have the
+//! values already. Nearly all nodes that a block changes are in such subtrees, and each would be a
+//! page of the node table of its own.
 //!
 //! Yellow paper, appendix D. Keys are 32-byte hashes, so no key is a prefix of another and branch
 //! nodes never carry a value.
@@ -21,28 +22,72 @@ use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, nodes::RlpNode};
 use node::{Body, Link, Node, Sealed};
 
-/// Where trie nodes come from: the node table, or a witness keyed by hash.
+/// Leaves up to which a subtree is built from the flat tables when it is needed, and not stored.
+pub const DERIVED: u64 = if cfg!(test) { 3 } else { 16 };
+
+/// Where trie nodes come from: the tables, or a witness keyed by hash.
 pub trait NodeSource: Sync {
-    /// The RLP of the node at `path` of the trie of `owner` (`None` = the account trie, otherwise
-    /// the hashed address of the account whose storage it is). `hash` is its keccak256, which the
+    /// The node at `path` of the trie of `owner` (`None` = the account trie, otherwise the hashed
+    /// address of the account whose storage it is). `hash` is the keccak256 of its RLP, which the
     /// trie checks.
     ///
     /// # Errors
     /// When the source cannot be read.
-    fn node(&self, owner: Option<B256>, path: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>>;
+    fn node(&self, owner: Option<B256>, path: &Nibbles, hash: B256) -> Result<Option<Found>>;
+}
+
+/// What a [`NodeSource`] has for a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The node alone.
+    Node {
+        /// Its RLP.
+        rlp: Vec<u8>,
+        /// Leaves below it. A source that does not know gives `u64::MAX`; then what becomes of the
+        /// nodes is not told right, but their hashes are.
+        leaves: u64,
+    },
+    /// The keys and values of all leaves below it, in order.
+    Leaves(Vec<(B256, Vec<u8>)>),
+}
+
+impl Found {
+    /// A node of a source that has nodes by their hashes and knows nothing else of them.
+    #[must_use]
+    pub const fn alone(rlp: Vec<u8>) -> Self {
+        let leaves = u64::MAX;
+        Self::Node { rlp, leaves }
+    }
+
+    /// The RLP of the node at `path`; `None` where there are no leaves.
+    #[must_use]
+    pub fn rlp(self, path: &Nibbles) -> Option<Vec<u8>> {
+        match self {
+            Self::Node { rlp, .. } => Some(rlp),
+            Self::Leaves(leaves) => match Link::grown(path, leaves, 0) {
+                Link::Node { node, .. } => Some(node.rlp()),
+                Link::Empty | Link::Hash(_) => None,
+            },
+        }
+    }
 }
 
 /// What became of the node at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeChange {
-    /// A branch or an extension with this RLP.
-    Inner(Vec<u8>),
-    /// A leaf with this RLP, which follows from the path and the flat tables.
-    Leaf {
-        /// The RLP.
+    /// A node over more than [`DERIVED`] leaves, to be stored.
+    Stored {
+        /// Its RLP.
         rlp: Vec<u8>,
-        /// Whether a branch or an extension may have been there before.
-        over_inner: bool,
+        /// Leaves below it.
+        leaves: u64,
+    },
+    /// A node that follows from the flat tables.
+    Derived {
+        /// Its RLP.
+        rlp: Vec<u8>,
+        /// Whether a stored node may have been there before.
+        over_stored: bool,
     },
     /// No node, or one that is embedded in its parent.
     Gone,
@@ -53,7 +98,7 @@ impl NodeChange {
     #[must_use]
     pub fn rlp(&self) -> Option<&Vec<u8>> {
         match self {
-            Self::Inner(rlp) | Self::Leaf { rlp, .. } => Some(rlp),
+            Self::Stored { rlp, .. } | Self::Derived { rlp, .. } => Some(rlp),
             Self::Gone => None,
         }
     }
@@ -67,8 +112,8 @@ pub type NodeChanges = BTreeMap<Nibbles, NodeChange>;
 pub struct Trie {
     owner: Option<B256>,
     root: Link,
-    /// Paths where a node vanished since the last [`Trie::commit`], or made room for another kind
-    /// of node, and whether nothing is known to have come there.
+    /// Paths where a node vanished since the last [`Trie::commit`], made room for another, or has
+    /// too few leaves to stay stored, and whether nothing is known to have come there.
     removed: BTreeMap<Nibbles, bool>,
     /// Nodes hashed since then; those of them that changed again are hashed again.
     sealed: Sealed,
@@ -226,8 +271,8 @@ impl Trie {
             }
         };
         for path in removed.keys() {
-            if let Some(NodeChange::Leaf { over_inner, .. }) = changes.get_mut(path) {
-                *over_inner = true;
+            if let Some(NodeChange::Derived { over_stored, .. }) = changes.get_mut(path) {
+                *over_stored = true;
             }
         }
         (root, changes)
@@ -285,14 +330,22 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     ) -> Result<Option<(&'n mut Node, &'n mut Option<RlpNode>)>> {
         if let Link::Hash(hash) = *link {
             let at = || format!("{path:?} of {:?}, hash {hash}", self.owner);
-            let rlp = self
+            let found = self
                 .source
                 .node(self.owner, path, hash)?
                 .ok_or_else(|| Error::corrupt("trie", format_args!("missing node {}", at())))?;
-            if keccak256(&rlp) != hash {
-                return Err(Error::corrupt("trie", format_args!("wrong node {}", at())));
-            }
-            *link = Link::loaded(&rlp, self.clock)?;
+            let wrong = || Error::corrupt("trie", format_args!("wrong node {}", at()));
+            *link = match found {
+                Found::Node { rlp, .. } if keccak256(&rlp) != hash => return Err(wrong()),
+                Found::Node { rlp, leaves } => Link::stored(&rlp, leaves, self.clock)?,
+                Found::Leaves(leaves) => {
+                    let grown = Link::grown(path, leaves, self.clock);
+                    if grown.hash() != Some(hash) {
+                        return Err(wrong());
+                    }
+                    grown
+                }
+            };
         }
         Ok(match link {
             Link::Empty | Link::Hash(_) => None,
@@ -328,28 +381,29 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
     }
 
     /// Inserts what `value` makes of the old value below `link`, whose path is `path`; `rest` is
-    /// what remains of the key. Returns whether anything changed. Every node that appears or moves is dirty and every path that was
-    /// occupied stays occupied, so insertion leaves no stored node behind.
+    /// what remains of the key. Every node that appears or moves is dirty, every path that was
+    /// occupied stays occupied, and no subtree loses leaves, so insertion leaves no stored node
+    /// behind.
     fn insert(
         &mut self,
         link: &mut Link,
         path: Nibbles,
         rest: Nibbles,
         value: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>>,
-    ) -> Result<bool> {
+    ) -> Result<Grown> {
         let clock = self.clock;
         let Some((node, memo)) = self.resolve(link, &path)? else {
             *link = Link::leaf(rest, value(None)?, clock);
-            return Ok(true);
+            return Ok(Grown::Leaf);
         };
-        let changed = match &mut node.body {
+        let grown = match &mut node.body {
             Body::Leaf { key, value: old } => {
                 let common = key.common_prefix_length(&rest);
                 if common == key.len() {
                     let value = value(Some(old))?;
                     let changed = *old != value;
                     *old = value;
-                    changed
+                    if changed { Grown::Value } else { Grown::Not }
                 } else {
                     let value = value(None)?;
                     let old_leaf = Link::leaf(key.slice(common + 1..), core::mem::take(old), clock);
@@ -359,9 +413,10 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                         rest.slice(..common),
                         (at_old, old_leaf),
                         (at_new, new_leaf),
+                        node.leaves.saturating_add(1),
                         clock,
                     );
-                    return Ok(true);
+                    return Ok(Grown::Leaf);
                 }
             }
             Body::Extension { key, child } => {
@@ -376,12 +431,19 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                     let old = if tail.is_empty() {
                         child
                     } else {
-                        Link::extension(tail, child, clock)
+                        Link::extension(tail, child, node.leaves, clock)
                     };
                     let new = Link::leaf(rest.slice(common + 1..), value, clock);
                     let (at_old, at_new) = (key.get_unchecked(common), rest.get_unchecked(common));
-                    *link = fork(rest.slice(..common), (at_old, old), (at_new, new), clock);
-                    return Ok(true);
+                    let leaves = node.leaves.saturating_add(1);
+                    *link = fork(
+                        rest.slice(..common),
+                        (at_old, old),
+                        (at_new, new),
+                        leaves,
+                        clock,
+                    );
+                    return Ok(Grown::Leaf);
                 }
             }
             Body::Branch(children) => {
@@ -396,10 +458,13 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                 )?
             }
         };
-        if changed {
+        if grown != Grown::Not {
             *memo = None;
         }
-        Ok(changed)
+        if grown == Grown::Leaf {
+            node.leaves = node.leaves.saturating_add(1);
+        }
+        Ok(grown)
     }
 
     /// Removes below `link`; afterwards `link` is in canonical form (no branch with one child, no
@@ -447,7 +512,15 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
                         *link = self.prepend(Nibbles::from_nibbles([only]), child, below)?;
                         self.removed.insert(path, true);
                     }
-                    (Some(_), Some(_)) => *memo = None,
+                    (Some(_), Some(_)) => {
+                        *memo = None;
+                        if node.leaves != u64::MAX {
+                            node.leaves -= 1;
+                        }
+                        if node.leaves == DERIVED {
+                            self.removed.entry(path).or_insert(false);
+                        }
+                    }
                     (None, _) => {
                         return Err(Error::corrupt(
                             "trie",
@@ -477,25 +550,40 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
             Body::Extension { key, child } => Link::extension(
                 prefix.join(key),
                 core::mem::replace(child, Link::Empty),
+                node.leaves,
                 clock,
             ),
-            Body::Branch(_) => return Ok(Link::extension(prefix, child, clock)),
+            Body::Branch(_) => {
+                let leaves = node.leaves;
+                return Ok(Link::extension(prefix, child, leaves, clock));
+            }
         };
         self.removed.insert(below, true);
         Ok(merged)
     }
 }
 
-/// A branch over two children, under an extension when they share a `prefix`.
-fn fork(prefix: Nibbles, a: (u8, Link), b: (u8, Link), clock: u32) -> Link {
+/// What setting a key did to a subtree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grown {
+    /// Nothing: it had that value.
+    Not,
+    /// A leaf has another value.
+    Value,
+    /// There is one more leaf.
+    Leaf,
+}
+
+/// A branch over two children with `leaves` in all, under an extension when they share a `prefix`.
+fn fork(prefix: Nibbles, a: (u8, Link), b: (u8, Link), leaves: u64, clock: u32) -> Link {
     let mut children: Box<[Link; 16]> = Box::default();
     children[usize::from(a.0)] = a.1;
     children[usize::from(b.0)] = b.1;
-    let branch = Link::node(Body::Branch(children), clock);
+    let branch = Link::node(Body::Branch(children), leaves, clock);
     if prefix.is_empty() {
         branch
     } else {
-        Link::extension(prefix, branch, clock)
+        Link::extension(prefix, branch, leaves, clock)
     }
 }
 

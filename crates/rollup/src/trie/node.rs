@@ -1,8 +1,8 @@
 //! Trie nodes in memory: decoding, encoding, hashing, dropping.
 
-use super::{NodeChange, reference};
+use super::{DERIVED, Found, NodeChange, NodeSource, Walk, reference};
 use crate::error::{Error, Result};
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use alloy_primitives::B256;
 use alloy_rlp::{Decodable, EMPTY_STRING_CODE, Encodable, Header};
 use alloy_trie::{
@@ -30,6 +30,8 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) body: Body,
+    /// Leaves below, or `u64::MAX` where the source does not know.
+    pub(super) leaves: u64,
     /// Block clock of the last visit.
     pub(super) touched: u32,
 }
@@ -53,19 +55,59 @@ impl Link {
         }
     }
 
-    pub(super) fn node(body: Body, touched: u32) -> Self {
+    pub(super) fn node(body: Body, leaves: u64, touched: u32) -> Self {
+        let node = Node {
+            body,
+            leaves,
+            touched,
+        };
         Self::Node {
-            node: Box::new(Node { body, touched }),
+            node: Box::new(node),
             memo: None,
         }
     }
 
     pub(super) fn leaf(key: Nibbles, value: Vec<u8>, touched: u32) -> Self {
-        Self::node(Body::Leaf { key, value }, touched)
+        Self::node(Body::Leaf { key, value }, 1, touched)
     }
 
-    pub(super) fn extension(key: Nibbles, child: Self, touched: u32) -> Self {
-        Self::node(Body::Extension { key, child }, touched)
+    pub(super) fn extension(key: Nibbles, child: Self, leaves: u64, touched: u32) -> Self {
+        Self::node(Body::Extension { key, child }, leaves, touched)
+    }
+
+    /// The subtree at `path` with these leaves, sealed.
+    pub(super) fn grown(path: &Nibbles, leaves: Vec<(B256, Vec<u8>)>, touched: u32) -> Self {
+        let mut link = Self::Empty;
+        let mut walk = Walk {
+            source: &Nothing,
+            owner: None,
+            clock: touched,
+            removed: &mut BTreeMap::new(),
+        };
+        for (key, value) in leaves {
+            let rest = Nibbles::unpack(key).slice(path.len()..);
+            walk.insert(&mut link, *path, rest, |_| Ok(value))
+                .expect("all of it is in memory");
+        }
+        link.seal(*path, &mut Sealed::new());
+        link
+    }
+
+    /// The hash that stands for this child in its parent, if one does.
+    pub(super) fn hash(&self) -> Option<B256> {
+        match self {
+            Self::Empty => None,
+            Self::Hash(hash) => Some(*hash),
+            Self::Node { memo, .. } => memo.as_ref().and_then(RlpNode::as_hash),
+        }
+    }
+
+    /// Leaves below a child that is in memory.
+    const fn leaves(&self) -> u64 {
+        match self {
+            Self::Empty | Self::Hash(_) => 0,
+            Self::Node { node, .. } => node.leaves,
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -121,16 +163,33 @@ impl Link {
     fn decode(rlp: &RlpNode, touched: u32) -> Result<Self> {
         Ok(match rlp.as_hash() {
             Some(hash) => Self::Hash(hash),
-            None => Self::loaded(rlp, touched)?,
+            None => Self::loaded(Node::decode(rlp, touched)?, rlp),
         })
     }
 
     /// A node in memory from its stored RLP.
-    pub(super) fn loaded(rlp: &[u8], touched: u32) -> Result<Self> {
-        Ok(Self::Node {
-            node: Box::new(Node::decode(rlp, touched)?),
+    pub(super) fn stored(rlp: &[u8], leaves: u64, touched: u32) -> Result<Self> {
+        let mut node = Node::decode(rlp, touched)?;
+        if !matches!(node.body, Body::Leaf { .. }) {
+            node.leaves = leaves;
+        }
+        Ok(Self::loaded(node, rlp))
+    }
+
+    fn loaded(node: Node, rlp: &[u8]) -> Self {
+        Self::Node {
+            node: Box::new(node),
             memo: Some(reference(rlp)),
-        })
+        }
+    }
+}
+
+/// Has no nodes, for tries that are wholly in memory.
+struct Nothing;
+
+impl NodeSource for Nothing {
+    fn node(&self, _: Option<B256>, _: &Nibbles, _: B256) -> Result<Option<Found>> {
+        Ok(None)
     }
 }
 
@@ -141,7 +200,8 @@ const fn sealed(memo: &Option<RlpNode>) -> &RlpNode {
 }
 
 impl Node {
-    /// Decodes a stored node; children shorter than a hash are embedded and come along.
+    /// Decodes a node; children shorter than a hash are embedded and come along, and are the only
+    /// ones whose leaves are counted.
     fn decode(rlp: &[u8], touched: u32) -> Result<Self> {
         let node = TrieNode::decode(&mut &rlp[..])
             .map_err(|e| Error::corrupt("trie node", format_args!("{e}: {rlp:02x?}")))?;
@@ -169,7 +229,16 @@ impl Node {
                 Body::Branch(children)
             }
         };
-        Ok(Self { body, touched })
+        let leaves = match &body {
+            Body::Leaf { .. } => 1,
+            Body::Extension { child, .. } => child.leaves(),
+            Body::Branch(children) => children.iter().map(Link::leaves).sum(),
+        };
+        Ok(Self {
+            body,
+            leaves,
+            touched,
+        })
     }
 
     /// The node's RLP. Its children must be sealed.
@@ -232,12 +301,12 @@ impl Node {
 
     /// What it is to the node table, with `rlp` its encoding.
     pub(super) const fn change(&self, rlp: Vec<u8>) -> NodeChange {
-        match self.body {
-            Body::Leaf { .. } => NodeChange::Leaf {
-                rlp,
-                over_inner: false,
-            },
-            Body::Extension { .. } | Body::Branch(_) => NodeChange::Inner(rlp),
+        let leaves = self.leaves;
+        if leaves > DERIVED {
+            NodeChange::Stored { rlp, leaves }
+        } else {
+            let over_stored = false;
+            NodeChange::Derived { rlp, over_stored }
         }
     }
 }

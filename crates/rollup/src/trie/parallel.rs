@@ -1,7 +1,7 @@
 //! Setting many keys with all cores: the children of the root are tries of their own.
 
 use super::{
-    NodeSource, Trie, Walk,
+    Grown, NodeSource, Trie, Walk,
     node::{Body, Link, Sealed},
 };
 use crate::error::Result;
@@ -64,13 +64,10 @@ impl Trie {
             let mut left = shares.lock().unwrap_or_else(PoisonError::into_inner);
             left.pop()
         };
-        let work = || -> Result<Vec<(u8, Sealed)>> {
+        let work = || -> Result<Vec<Part>> {
             let mut done = Vec::new();
-            while let Some((nibble, child, mine)) = take() {
-                done.push((
-                    nibble,
-                    set(source, owner, clock, (nibble, child, mine), value)?,
-                ));
+            while let Some(share) = take() {
+                done.push(set(source, owner, clock, share, value)?);
             }
             Ok(done)
         };
@@ -85,8 +82,10 @@ impl Trie {
             }
             Ok(parts)
         })?;
-        parts.sort_unstable_by_key(|(nibble, _)| *nibble);
-        for (path, change) in parts.into_iter().flat_map(|(_, part)| part) {
+        parts.sort_unstable_by_key(|part| part.nibble);
+        let more = parts.iter().map(|part| part.more).sum();
+        node.leaves = node.leaves.saturating_add(more);
+        for (path, change) in parts.into_iter().flat_map(|part| part.sealed) {
             if let Some(vacant) = self.removed.get_mut(&path) {
                 *vacant = false;
             }
@@ -96,6 +95,14 @@ impl Trie {
     }
 }
 
+/// What became of one child of the root.
+struct Part {
+    nibble: u8,
+    sealed: Sealed,
+    /// Leaves that it has more than before.
+    more: u64,
+}
+
 /// Sets the keys below one child of the root and hashes it.
 fn set<S: NodeSource + ?Sized, T>(
     source: &S,
@@ -103,7 +110,7 @@ fn set<S: NodeSource + ?Sized, T>(
     clock: u32,
     (nibble, child, entries): Share<'_, T>,
     value: &impl Fn(&mut T, Option<&[u8]>) -> Result<Vec<u8>>,
-) -> Result<Sealed> {
+) -> Result<Part> {
     // Stays empty: setting removes no node.
     let mut removed = BTreeMap::new();
     let mut walk = Walk {
@@ -113,11 +120,17 @@ fn set<S: NodeSource + ?Sized, T>(
         removed: &mut removed,
     };
     let path = Nibbles::from_nibbles([nibble]);
+    let mut more = 0;
     for (key, item) in entries {
         let rest = Nibbles::unpack(*key).slice(1..);
-        walk.insert(child, path, rest, |old| value(item, old))?;
+        let grown = walk.insert(child, path, rest, |old| value(item, old))?;
+        more += u64::from(grown == Grown::Leaf);
     }
     let mut sealed = Sealed::new();
     child.seal(path, &mut sealed);
-    Ok(sealed)
+    Ok(Part {
+        nibble,
+        sealed,
+        more,
+    })
 }

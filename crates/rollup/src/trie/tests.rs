@@ -6,30 +6,29 @@ use alloy_trie::{HashBuilder, proof::verify_proof};
 use proptest::prelude::*;
 use std::sync::Mutex;
 
-/// A node table in memory: what the disk store would hold after each commit, and the leaves.
+/// The tables in memory: what the disk store would hold after each commit.
 #[derive(Default)]
 struct Table {
-    inner: Mutex<BTreeMap<Nibbles, Vec<u8>>>,
-    leaves: Mutex<BTreeMap<Nibbles, Vec<u8>>>,
+    stored: Mutex<BTreeMap<Nibbles, (Vec<u8>, u64)>>,
+    flat: Mutex<BTreeMap<B256, Vec<u8>>>,
 }
 
 impl Table {
-    fn apply(&self, changes: NodeChanges) {
-        let (mut inner, mut leaves) = (self.inner.lock().unwrap(), self.leaves.lock().unwrap());
+    fn apply(&self, changes: NodeChanges, content: &BTreeMap<B256, Vec<u8>>) {
+        self.flat.lock().unwrap().clone_from(content);
+        let mut stored = self.stored.lock().unwrap();
         for (path, change) in changes {
-            leaves.remove(&path);
             match change {
-                NodeChange::Inner(rlp) => {
-                    inner.insert(path, rlp);
+                NodeChange::Stored { rlp, leaves } => {
+                    stored.insert(path, (rlp, leaves));
                 }
-                NodeChange::Leaf { rlp, over_inner } => {
-                    leaves.insert(path, rlp);
-                    if over_inner {
-                        inner.remove(&path);
+                NodeChange::Derived { over_stored, .. } => {
+                    if over_stored {
+                        stored.remove(&path);
                     }
                 }
                 NodeChange::Gone => {
-                    inner.remove(&path);
+                    stored.remove(&path);
                 }
             }
         }
@@ -37,9 +36,17 @@ impl Table {
 }
 
 impl NodeSource for Table {
-    fn node(&self, _: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Vec<u8>>> {
-        let inner = self.inner.lock().unwrap().get(path).cloned();
-        Ok(inner.or_else(|| self.leaves.lock().unwrap().get(path).cloned()))
+    fn node(&self, _: Option<B256>, path: &Nibbles, _: B256) -> Result<Option<Found>> {
+        if let Some((rlp, leaves)) = self.stored.lock().unwrap().get(path).cloned() {
+            return Ok(Some(Found::Node { rlp, leaves }));
+        }
+        let flat = self.flat.lock().unwrap();
+        let below = flat
+            .iter()
+            .filter(|(key, _)| Nibbles::unpack(*key).starts_with(path));
+        let leaves: Vec<_> = below.map(|(key, value)| (*key, value.clone())).collect();
+        let few = !leaves.is_empty() && leaves.len() as u64 <= DERIVED;
+        Ok(few.then_some(Found::Leaves(leaves)))
     }
 }
 
@@ -125,7 +132,7 @@ proptest! {
                 }
             }
             let (root, changes) = trie.commit();
-            table.apply(changes);
+            table.apply(changes, &content);
             prop_assert_eq!(root, rebuild(&content));
 
             // The table holds exactly the nodes of a freshly written trie.
@@ -134,9 +141,13 @@ proptest! {
                 fresh.set(&Table::default(), *key, value.clone()).unwrap();
             }
             let expected = Table::default();
-            expected.apply(fresh.commit().1);
-            let nodes = |table: &Table| (table.inner.lock().unwrap().clone(), table.leaves.lock().unwrap().clone());
+            expected.apply(fresh.commit().1, &content);
+            let nodes = |table: &Table| table.stored.lock().unwrap().clone();
             prop_assert_eq!(nodes(&table), nodes(&expected));
+            for (path, (_, leaves)) in nodes(&table) {
+                let below = content.keys().filter(|key| Nibbles::unpack(*key).starts_with(&path));
+                prop_assert_eq!(leaves, below.count() as u64, "{:?}", path);
+            }
 
             match between {
                 Between::Nothing => {}
@@ -159,25 +170,28 @@ proptest! {
 fn a_swapped_node_is_reported_not_used() {
     let table = Table::default();
     let mut trie = Trie::new(None, EMPTY_ROOT_HASH);
-    for i in 0u8..32 {
-        trie.set(&table, keccak256([i]), vec![i; 40]).unwrap();
+    let content = (0u8..32).map(|i| (keccak256([i]), vec![i; 40]));
+    let content: BTreeMap<_, _> = content.collect();
+    for (key, value) in &content {
+        trie.set(&table, *key, value.clone()).unwrap();
     }
     let (root, changes) = trie.commit();
-    table.apply(changes);
+    table.apply(changes, &content);
     let path = *table
-        .inner
+        .stored
         .lock()
         .unwrap()
         .keys()
         .find(|p| p.len() == 1)
         .unwrap();
-    table.inner.lock().unwrap().insert(path, vec![0xc0]);
+    let swapped = (vec![0xc0], 32);
+    table.stored.lock().unwrap().insert(path, swapped);
     trie.reset(root);
     let errors = (0u8..32)
         .filter(|i| trie.get(&table, keccak256([*i])).is_err())
         .count();
     assert!(errors > 0);
-    table.inner.lock().unwrap().remove(&path);
+    table.stored.lock().unwrap().remove(&path);
     trie.reset(root);
     let error = (0u8..32)
         .find_map(|i| trie.get(&table, keccak256([i])).err())

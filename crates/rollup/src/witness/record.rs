@@ -8,7 +8,7 @@ use crate::{
     reader::ChainReader,
     spec::ChainSpec,
     state::{StateTrie, TrieChanges, reverse_to},
-    trie::NodeSource,
+    trie::{Found, NodeSource},
 };
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
@@ -34,20 +34,22 @@ fn keep(map: &Mutex<BTreeMap<B256, Bytes>>, hash: B256, bytes: Bytes) {
 }
 
 impl NodeSource for Recorder<'_> {
-    fn node(&self, owner: Option<B256>, path: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>> {
+    fn node(&self, owner: Option<B256>, path: &Nibbles, hash: B256) -> Result<Option<Found>> {
         let changed = match owner {
             None => Some(&self.parent.account_nodes),
             Some(owner) => self.parent.storage_nodes.get(&owner),
         };
-        let node = match changed.and_then(|nodes| nodes.get(path)) {
+        let rlp = match changed.and_then(|nodes| nodes.get(path)) {
             Some(change) => change.rlp().cloned(),
-            None => self.snapshot.node(owner, path, hash)?,
+            None => {
+                let found = self.snapshot.node(owner, path, hash)?;
+                found.and_then(|found| found.rlp(path))
+            }
         };
-        if let Some(node) = &node {
-            let node = Bytes::copy_from_slice(node);
-            keep(&self.nodes, hash, node);
-        }
-        Ok(node)
+        Ok(rlp.map(|rlp| {
+            keep(&self.nodes, hash, Bytes::copy_from_slice(&rlp));
+            Found::alone(rlp)
+        }))
     }
 }
 

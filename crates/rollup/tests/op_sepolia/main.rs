@@ -17,7 +17,7 @@ use openledger_rollup::{
     block::Transaction,
     exec::BlockInputs,
     spec::ChainSpec,
-    trie::NodeSource,
+    trie::{Found, NodeSource},
     witness::{Preimages, replay},
 };
 use serde::Deserialize;
@@ -79,8 +79,8 @@ struct Payload {
 struct Archive(HashMap<B256, Vec<u8>>);
 
 impl NodeSource for Archive {
-    fn node(&self, _: Option<B256>, _: &Nibbles, hash: B256) -> Result<Option<Vec<u8>>> {
-        Ok(self.0.get(&hash).cloned())
+    fn node(&self, _: Option<B256>, _: &Nibbles, hash: B256) -> Result<Option<Found>> {
+        Ok(self.0.get(&hash).cloned().map(Found::alone))
     }
 }
 
