@@ -6,11 +6,10 @@ use crate::{
     kv::{Batch, Snapshot, Table},
     state::View,
 };
-use alloy_consensus::{Header, Sealed};
-use alloy_eips::{Decodable2718, Encodable2718};
+use alloy_consensus::{Header, Sealed, TxReceipt as _};
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_rlp::Decodable;
-use op_alloy_consensus::OpReceiptEnvelope;
+use op_alloy_consensus::{OpReceipt, OpReceiptEnvelope};
 use std::sync::Arc;
 
 /// Names in [`Table::Meta`].
@@ -21,8 +20,13 @@ mod meta {
     pub(super) const FINALIZED: &[u8] = b"finalized";
 }
 
-/// What the tables hold and how. Format 1 had the leaves of the tries among their nodes.
+/// What the tables hold and how. Format 1 had the leaves of the tries among their nodes, format 2
+/// all other nodes, blooms in receipts, and history of what was not there.
 const FORMAT: u64 = 3;
+
+/// Bits of a transaction's index in its position: a block of 16 million transactions would need 350
+/// billion gas, and 40 bits are left for its number.
+const INDEX_BITS: u32 = 24;
 
 /// Sums over the chain from genesis up to and including a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -169,13 +173,10 @@ impl ChainReader {
         let Some(bytes) = self.snapshot.get(Table::Receipts, &number.to_be_bytes())? else {
             return Ok(None);
         };
-        let bad = || Error::corrupt("receipts", number);
-        let encoded = Vec::<Bytes>::decode(&mut bytes.as_slice()).map_err(|_| bad())?;
-        encoded
-            .iter()
-            .map(|r| OpReceiptEnvelope::decode_2718(&mut r.as_ref()).map_err(|_| bad()))
-            .collect::<Result<_>>()
-            .map(Some)
+        let receipts = Vec::<OpReceipt>::decode(&mut bytes.as_slice())
+            .map_err(|e| Error::corrupt("receipts", format_args!("{number}: {e}")))?;
+        let envelopes = receipts.into_iter().map(|r| r.into_with_bloom().into());
+        Ok(Some(envelopes.collect()))
     }
 
     /// A block with its receipts.
@@ -207,12 +208,10 @@ impl ChainReader {
         else {
             return Ok(None);
         };
-        let (block, index) = bytes
-            .split_at_checked(8)
-            .ok_or_else(|| Error::corrupt("transaction position", transaction))?;
-        let index = usize::try_from(number(index)?)
+        let position = number(&bytes)?;
+        let index = usize::try_from(position & ((1 << INDEX_BITS) - 1))
             .map_err(|_| Error::corrupt("transaction position", transaction))?;
-        Ok(Some((number(block)?, index)))
+        Ok(Some((position >> INDEX_BITS, index)))
     }
 
     /// Totals up to and including a block.
@@ -292,15 +291,13 @@ pub(crate) fn put_block(batch: &mut Batch, executed: &ExecutedBlock, before: Tot
         .flat_map(|tx| tx.sender().0.0)
         .collect();
     batch.put(Table::Senders, key, senders);
-    let receipts: Vec<Bytes> = executed
-        .receipts
-        .iter()
-        .map(|r| Bytes::from(r.encoded_2718()))
-        .collect();
+    let receipts = executed.receipts.iter().cloned().map(OpReceipt::from);
+    let receipts: Vec<OpReceipt> = receipts.collect();
     batch.put(Table::Receipts, key, alloy_rlp::encode(&receipts));
     for (index, tx) in (0u64..).zip(&block.transactions) {
-        let position = [key, index.to_be_bytes()].concat();
-        batch.put(Table::Transactions, tx.hash().as_slice(), position);
+        let position = (block.number() << INDEX_BITS) | index;
+        let key = tx.hash();
+        batch.put(Table::Transactions, key.as_slice(), position.to_be_bytes());
     }
     let included = u64::try_from(block.transactions.len()).expect("a block fits in memory");
     let transactions = before.transactions + included;

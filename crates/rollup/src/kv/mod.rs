@@ -45,9 +45,9 @@ pub enum Table {
     Bodies,
     /// `block -> sender ++ sender ++ ...`, one per transaction.
     Senders,
-    /// `block -> rlp([receipt])`.
+    /// `block -> rlp([receipt without its bloom])`.
     Receipts,
-    /// `transaction hash -> block ++ index`.
+    /// `transaction hash -> block (40 bits) ++ index (24 bits)`.
     Transactions,
     /// `block -> transactions ++ gas`, totals from genesis up to and including the block.
     Totals,
