@@ -44,14 +44,25 @@ export function start(program, args) {
   return started;
 }
 
-/** A role that says where it listens; gives it and its URL. */
-export async function role(...args) {
-  const started = start(setting("OPENLEDGER"), args);
-  const url = await until(`the address of ${args[0]}`, 60, () => {
+/** A program that says where it listens, with its URL. */
+async function listening(started, name) {
+  const url = await until(`the address of ${name}`, 60, () => {
     assert.equal(started.child.exitCode, null, started.err);
     return started.err.match(/ at (http:\/\/\S+)/)?.[1];
   });
   return Object.assign(started, { url });
+}
+
+/** A role that says where it listens; gives it and its URL. */
+export const role = (...args) => listening(start(setting("OPENLEDGER"), args), args[0]);
+
+/** The same, as a program whose writes fail, and do not kill it, where `limitFiles` says so. */
+export const roleWithLimits = (...args) =>
+  listening(start("sh", ["-c", `trap "" XFSZ; exec "$0" "$@"`, setting("OPENLEDGER"), ...args]), args[0]);
+
+/** No file of a program takes a byte at `bytes` or above: to the program, a disk that is full. */
+export function limitFiles(started, bytes) {
+  execFileSync("prlimit", ["--pid", `${started.child.pid}`, `--fsize=${bytes}:unlimited`]);
 }
 
 /** Ends a program as Ctrl-C does; it must end well. */
