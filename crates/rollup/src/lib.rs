@@ -9,7 +9,7 @@
 //! state root comes from tries that stay in memory between blocks and re-hash only what a block
 //! touched, and both land in **one** store transaction per block together with the values they
 //! replaced. So a crash leaves the last committed block, any earlier state can be read, and any
-//! block can be taken back. The price is a second copy of each value in the history tables.
+//! block can be taken back. The price is a copy of each value that was written over.
 //!
 //! Execution is `op-revm` through `alloy-op-evm`, with every fork up to Jovian active at genesis and
 //! Karst from a time on that `karstTime` of the genesis gives;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use openledger_primitives::{B256, Record};
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, TableDefinition, WriteTransaction,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Error, Reopening, Result};
 
 /// `(collection, key) -> JSON`.
 const DOCUMENTS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("documents");
@@ -26,7 +26,7 @@ const LOGS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("logs
 /// [`Catalogue::write`] returns after its transaction is on disk.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
-    db: Arc<Database>,
+    db: Arc<Reopening>,
 }
 
 /// An open write transaction; nothing of it is visible before it commits.
@@ -54,13 +54,22 @@ impl Catalogue {
                 source,
             })?;
         }
-        let db = Database::create(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => Error::InUse {
-                path: path.to_path_buf(),
-            },
-            other => database(other),
-        })?;
-        let catalogue = Self { db: Arc::new(db) };
+        let file = path.to_path_buf();
+        Self::new(move || Database::create(&file)).map_err(|error| match error {
+            Error::Database(error) if matches!(*error, redb::Error::DatabaseAlreadyOpen) => {
+                Error::InUse {
+                    path: path.to_path_buf(),
+                }
+            }
+            other => other,
+        })
+    }
+
+    fn new(
+        open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let db = Arc::new(Reopening::new(open).map_err(database)?);
+        let catalogue = Self { db };
         // Reads of a fresh catalogue find empty tables instead of missing ones.
         catalogue.write(|tx| {
             tx.tx.open_table(DOCUMENTS).map_err(database)?;
@@ -76,12 +85,27 @@ impl Catalogue {
     /// # Errors
     /// Whatever `body` returns, or [`Error::Database`] if the commit fails.
     pub fn write<T>(&self, body: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+        let written = self.transact(body);
+        if let Err(Error::Database(_)) = written {
+            self.db.reopen();
+        }
+        written
+    }
+
+    fn transact<T>(&self, body: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+        let db = self.db.database().map_err(database)?;
         let mut tx = Transaction {
-            tx: self.db.begin_write().map_err(database)?,
+            tx: db.begin_write().map_err(database)?,
         };
         let value = body(&mut tx)?;
         tx.tx.commit().map_err(database)?;
         Ok(value)
+    }
+
+    /// A view of the last commit.
+    fn read(&self) -> Result<ReadTransaction> {
+        let db = self.db.database().map_err(database)?;
+        db.begin_read().map_err(database)
     }
 
     /// The document `key` of `collection`.
@@ -89,7 +113,7 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Shape`] if it is not a `T`.
     pub fn get<T: DeserializeOwned>(&self, collection: &str, key: &str) -> Result<Option<T>> {
-        let tx = self.db.begin_read().map_err(database)?;
+        let tx = self.read()?;
         let table = tx.open_table(DOCUMENTS).map_err(database)?;
         table
             .get((collection, key))
@@ -103,7 +127,7 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Shape`] if one is not a `T`.
     pub fn list<T: DeserializeOwned>(&self, collection: &str) -> Result<Vec<(String, T)>> {
-        let tx = self.db.begin_read().map_err(database)?;
+        let tx = self.read()?;
         let table = tx.open_table(DOCUMENTS).map_err(database)?;
         let mut found = Vec::new();
         for entry in table.range((collection, "")..).map_err(database)? {
@@ -122,7 +146,7 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Record`] if the stored bytes are not an `R`.
     pub fn record<R: Record>(&self, digest: &B256) -> Result<Option<R>> {
-        let tx = self.db.begin_read().map_err(database)?;
+        let tx = self.read()?;
         let table = tx.open_table(RECORDS).map_err(database)?;
         table
             .get(digest.0)
@@ -146,7 +170,7 @@ impl Catalogue {
         from: u64,
         limit: usize,
     ) -> Result<Vec<(u64, T)>> {
-        let tx = self.db.begin_read().map_err(database)?;
+        let tx = self.read()?;
         let table = tx.open_table(LOGS).map_err(database)?;
         let mut found = Vec::new();
         for entry in table
@@ -166,7 +190,7 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Shape`] if one is not a `T`.
     pub fn latest<T: DeserializeOwned>(&self, log: &str, limit: usize) -> Result<Vec<(u64, T)>> {
-        let tx = self.db.begin_read().map_err(database)?;
+        let tx = self.read()?;
         let table = tx.open_table(LOGS).map_err(database)?;
         let mut found = Vec::new();
         for entry in table
@@ -187,7 +211,7 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Database`] if the file cannot be read.
     pub fn len(&self, log: &str) -> Result<u64> {
-        let tx = self.db.begin_read().map_err(database)?;
+        let tx = self.read()?;
         next_sequence(&tx.open_table(LOGS).map_err(database)?, log)
     }
 
@@ -196,7 +220,7 @@ impl Catalogue {
     /// # Errors
     /// [`Error::Database`] if the file cannot be read.
     pub fn is_empty(&self) -> Result<bool> {
-        let tx = self.db.begin_read().map_err(database)?;
+        let tx = self.read()?;
         Ok(tx
             .open_table(DOCUMENTS)
             .map_err(database)?
@@ -355,6 +379,8 @@ mod tests {
 
     use super::*;
     use openledger_primitives::records::Claim;
+    use redb::{StorageBackend, backends::FileBackend};
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     fn fresh() -> (tempfile::TempDir, Catalogue) {
         let dir = tempfile::tempdir().unwrap();
@@ -455,5 +481,73 @@ mod tests {
         let (dir, _catalogue) = fresh();
         let error = Catalogue::open(&dir.path().join("c.redb")).unwrap_err();
         assert!(matches!(error, Error::InUse { .. }), "{error}");
+    }
+
+    /// A file whose writes fail while its disk is full.
+    #[derive(Debug)]
+    struct Disk {
+        file: FileBackend,
+        full: Arc<AtomicBool>,
+    }
+
+    impl Disk {
+        fn room(&self) -> std::io::Result<()> {
+            if self.full.load(SeqCst) {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> std::io::Result<u64> {
+            self.file.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+            self.file.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> std::io::Result<()> {
+            self.room()?;
+            self.file.set_len(len)
+        }
+        fn sync_data(&self) -> std::io::Result<()> {
+            self.room()?;
+            self.file.sync_data()
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+            self.room()?;
+            self.file.write(offset, data)
+        }
+        fn close(&self) -> std::io::Result<()> {
+            self.file.close()
+        }
+    }
+
+    /// A full disk costs the write that met it: what was there is there, and with room again the
+    /// next one goes through, without a restart.
+    #[test]
+    fn a_full_disk_is_no_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.redb");
+        let full = Arc::new(AtomicBool::new(false));
+        let disk = Arc::clone(&full);
+        let catalogue = Catalogue::new(move || {
+            let mut options = std::fs::File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            let file = FileBackend::new(options.open(&path).unwrap())?;
+            let full = Arc::clone(&disk);
+            Database::builder().create_with_backend(Disk { file, full })
+        })
+        .unwrap();
+        let put = |n: u64| catalogue.write(|tx| tx.put("stage", "n", &n));
+        for n in 0..10 {
+            put(n).unwrap();
+            full.store(true, SeqCst);
+            let failed = put(100);
+            assert!(matches!(failed, Err(Error::Database(_))), "{failed:?}");
+            full.store(false, SeqCst);
+            catalogue.db.reopen();
+            assert_eq!(catalogue.get("stage", "n").unwrap(), Some(n));
+        }
     }
 }

@@ -8,6 +8,9 @@
 //!   logs. A [`Catalogue::write`] is one transaction: a stage of the loop that moves several
 //!   things forward moves all of them or none, so restarting a stage is always safe.
 //!
+//! A full disk costs what was being written and nothing else: blobs are named last, and the database
+//! is opened again after a failed write ([`Reopening`], also under the chain's tables).
+//!
 //! The one hard decision, argued in docs/decisions/0001-catalogue-on-redb.md: the catalogue is an
 //! embedded key-value store (redb, the engine that also holds the chain state), not an SQL
 //! database. Nothing here needs a query planner; everything here needs transactions.
@@ -33,12 +36,14 @@
 mod blobs;
 mod catalogue;
 mod files;
+mod reopening;
 
 use std::path::PathBuf;
 
 pub use blobs::Blobs;
 pub use catalogue::{Catalogue, Transaction};
 pub use files::{read, write_atomic, write_atomic_with};
+pub use reopening::Reopening;
 
 /// What can go wrong in a store.
 #[derive(Debug, thiserror::Error)]

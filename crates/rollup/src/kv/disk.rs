@@ -2,14 +2,14 @@
 
 use super::{Batch, Snapshot, Store, Table, Visitor};
 use crate::error::{Error, Result};
+use openledger_store::Reopening;
 use redb::{
     Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableDefinition,
 };
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard},
-    time::{Duration, Instant},
+    sync::{Arc, OnceLock},
 };
 
 type Bytes = &'static [u8];
@@ -22,30 +22,10 @@ fn db(error: impl fmt::Display) -> Error {
     Error::Database(error.to_string())
 }
 
-/// How long a database that cannot be opened again is left alone.
-const REST: Duration = Duration::from_secs(1);
-
-/// A [`Store`] in one redb file. A commit is durable (fsync) before it returns.
-///
-/// redb refuses everything after a failed write, because what it has in memory may not be what the
-/// file has. A full disk must not end a node, so the file is then closed and opened again, which
-/// leads back to the last commit. Snapshots from before fail from there on.
-pub struct DiskStore {
-    open: Box<dyn Fn() -> Result<Database> + Send + Sync>,
-    db: RwLock<Open>,
-}
-
-/// The database, or when opening it again was last tried and what came of it.
-enum Open {
-    Usable(Database),
-    Failed { at: Instant, error: String },
-}
-
-impl fmt::Debug for DiskStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DiskStore").finish_non_exhaustive()
-    }
-}
+/// A [`Store`] in one redb file. A commit is durable (fsync) before it returns. After one that
+/// failed, snapshots from before fail, too.
+#[derive(Debug)]
+pub struct DiskStore(Reopening);
 
 impl DiskStore {
     /// Opens or creates `chain.redb` in `dir`, creating the directory.
@@ -58,52 +38,19 @@ impl DiskStore {
             source,
         })?;
         let path = dir.join("chain.redb");
-        Self::new(move || {
+        let file = path.clone();
+        let database = Reopening::new(move || {
             Database::builder()
                 // Half for reads, half for dirty pages; the working set of a dev chain fits.
                 .set_cache_size(128 << 20)
-                .create(&path)
-                .map_err(|e| Error::Database(format!("{}: {e}", path.display())))
-        })
+                .create(&file)
+        });
+        Self::over(database.map_err(|e| Error::Database(format!("{}: {e}", path.display())))?)
     }
 
-    fn new(open: impl Fn() -> Result<Database> + Send + Sync + 'static) -> Result<Self> {
-        let db = open()?;
-        create_tables(&db)?;
-        Ok(Self {
-            open: Box::new(open),
-            db: RwLock::new(Open::Usable(db)),
-        })
-    }
-
-    /// What `work` gives on the database, which is opened again first where that failed before.
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
-        let read = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        match &*read {
-            Open::Usable(database) => return work(database),
-            Open::Failed { at, error } if at.elapsed() < REST => return Err(db(error)),
-            Open::Failed { .. } => {}
-        }
-        drop(read);
-        match &*self.reopen() {
-            Open::Usable(database) => work(database),
-            Open::Failed { error, .. } => Err(db(error)),
-        }
-    }
-
-    fn reopen(&self) -> RwLockWriteGuard<'_, Open> {
-        let mut state = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        let closed = |error: String| Open::Failed {
-            at: Instant::now(),
-            error,
-        };
-        // The lock on the file goes with the database, so that has to go first.
-        *state = closed("the database is being opened".to_owned());
-        *state = match (self.open)() {
-            Ok(db) => Open::Usable(db),
-            Err(error) => closed(error.to_string()),
-        };
-        state
+    fn over(database: Reopening) -> Result<Self> {
+        create_tables(&*database.database().map_err(db)?)?;
+        Ok(Self(database))
     }
 }
 
@@ -134,7 +81,7 @@ fn write(database: &Database, batch: Batch) -> Result<()> {
 
 impl Store for DiskStore {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>> {
-        let tx = self.with(|database| database.begin_read().map_err(db))?;
+        let tx = self.0.database().map_err(db)?.begin_read().map_err(db)?;
         Ok(Arc::new(DiskSnapshot {
             tx,
             tables: Default::default(),
@@ -142,10 +89,11 @@ impl Store for DiskStore {
     }
 
     fn commit(&self, batch: Batch) -> Result<()> {
-        let written = self.with(|database| write(database, batch));
+        let database = self.0.database().map_err(db)?;
+        let written = write(&database, batch);
+        drop(database);
         if written.is_err() {
-            // Whether it opens is for the next call to tell; this one has its error.
-            drop(self.reopen());
+            self.0.reopen();
         }
         written
     }
@@ -268,16 +216,14 @@ mod tests {
         let path = dir.path().join("chain.redb");
         let left = Arc::new(AtomicI64::new(i64::MAX));
         let disk = Arc::clone(&left);
-        let store = DiskStore::new(move || {
+        let database = Reopening::new(move || {
             let mut options = File::options();
             options.read(true).write(true).create(true).truncate(false);
-            let file = FileBackend::new(options.open(&path).unwrap()).map_err(db)?;
+            let file = FileBackend::new(options.open(&path).unwrap())?;
             let left = Arc::clone(&disk);
-            Database::builder()
-                .create_with_backend(Disk { file, left })
-                .map_err(db)
-        })
-        .unwrap();
+            Database::builder().create_with_backend(Disk { file, left })
+        });
+        let store = DiskStore::over(database.unwrap()).unwrap();
         let commit = |n: u64| {
             let mut batch = Batch::default();
             for table in Table::ALL {
@@ -293,7 +239,7 @@ mod tests {
             let committed = commit(n);
             left.store(i64::MAX, SeqCst);
             // A database that could not even be opened is left alone for a while.
-            drop(store.reopen());
+            store.0.reopen();
             let found = number(&store);
             // What was open before shows what it showed, or that it is gone.
             if let Ok(value) = held.get(Table::Meta, b"n") {
