@@ -85,21 +85,13 @@ impl Catalogue {
     /// # Errors
     /// Whatever `body` returns, or [`Error::Database`] if the commit fails.
     pub fn write<T>(&self, body: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
-        let written = self.transact(body);
+        let db = self.db.database().map_err(database)?;
+        let written = transact(&db, body);
+        drop(db);
         if let Err(Error::Database(_)) = written {
             self.db.reopen();
         }
         written
-    }
-
-    fn transact<T>(&self, body: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
-        let db = self.db.database().map_err(database)?;
-        let mut tx = Transaction {
-            tx: db.begin_write().map_err(database)?,
-        };
-        let value = body(&mut tx)?;
-        tx.tx.commit().map_err(database)?;
-        Ok(value)
     }
 
     /// A view of the last commit.
@@ -237,6 +229,15 @@ impl Catalogue {
                 .is_empty()
                 .map_err(database)?)
     }
+}
+
+fn transact<T>(db: &Database, body: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+    let mut tx = Transaction {
+        tx: db.begin_write().map_err(database)?,
+    };
+    let value = body(&mut tx)?;
+    tx.tx.commit().map_err(database)?;
+    Ok(value)
 }
 
 impl Transaction {
