@@ -1,6 +1,7 @@
 //! Commands and their flags.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
@@ -449,6 +450,16 @@ pub(crate) struct EngineArgs {
     pub(crate) jwt_secret: Option<PathBuf>,
 }
 
+/// What a node of the layer 2 keeps of the past.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Keep the state of this many blocks before the head, and take that of older ones away once
+    /// they are final; default: keep all. Calls, traces and proofs at older blocks are refused then.
+    /// Blocks, receipts and logs of any age stay.
+    #[arg(long, value_name = "BLOCKS")]
+    pub(crate) state_history: Option<NonZeroU64>,
+}
+
 /// Flags of `openledger sequencer`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SequencerArgs {
@@ -469,6 +480,8 @@ pub(crate) struct SequencerArgs {
     /// Milliseconds between sub-blocks; 0 for none.
     #[arg(long, value_name = "MS", default_value_t = 200)]
     pub(crate) sub_block: u64,
+    #[command(flatten)]
+    pub(crate) history: HistoryArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     /// Address of `/health` and `/metrics` (Prometheus); default: none.
@@ -499,6 +512,8 @@ pub(crate) struct VerifierArgs {
     /// Print the head as JSON, with --once.
     #[arg(long, requires = "once")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) history: HistoryArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     /// Address of `/health` and `/metrics` (Prometheus); default: none.

@@ -184,6 +184,7 @@ pub(crate) fn sequencer(args: SequencerArgs) -> Result<()> {
             beacon: args.l1_beacon,
             da: args.da,
             sequencer: Some(sequencer),
+            state_history: args.history.state_history,
             clock: Clock::system(),
             engine: engine_api(args.engine)?,
         };
@@ -213,6 +214,7 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
             beacon: args.l1_beacon,
             da: args.da,
             sequencer: None,
+            state_history: args.history.state_history,
             clock: Clock::system(),
             engine: engine_api(args.engine)?,
         };

@@ -6,11 +6,15 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use alloy_eips::BlockId;
 use common::{choices, hash_at, key, noted, open, safe, sender, start, transfer, until, verifier};
 use openledger_chain::layer1::GameStatus;
 use openledger_chain::predeploys::NATIVE_ASSET_LIQUIDITY;
 use openledger_node::rollup::roles::start_proposer;
+use openledger_node::rollup::rpc::Rpc;
 use openledger_primitives::{Address, B256, Bytes, U256, keccak256};
+use openledger_rollup::fees;
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verifier_with_nothing_reaches_the_sequencers_chain() {
@@ -53,6 +57,43 @@ async fn a_verifier_with_nothing_reaches_the_sequencers_chain() {
         other.chain().labels().unwrap().finalized >= last
     })
     .await;
+    // It keeps the state of final blocks no longer than it must, and tells what they were all the
+    // same.
+    let oldest = || other.chain().reader().unwrap().oldest_state().unwrap();
+    until("a block after that", || oldest() >= last).await;
+    for number in 1..last {
+        let name = BlockId::number(number);
+        assert!(other.chain().state(name).is_err(), "block {number}");
+        let block = node.chain().block(number).unwrap().unwrap().block;
+        let told = fees::l1_info_of(&block).unwrap();
+        let state = node.chain().state(name).unwrap();
+        let stored = fees::l1_info(node.chain().spec(), &block.header, &state).unwrap();
+        assert_eq!(told, stored, "block {number}");
+    }
+    let (pruned, whole) = (Rpc::new(other.url()), Rpc::new(node.url()));
+    tokio::task::spawn_blocking(move || {
+        for number in 1..=last {
+            let receipts = |rpc: &Rpc| -> Vec<Value> {
+                let number = format!("{number:#x}");
+                let asked = rpc.ask("eth_getBlockReceipts", json!([number]));
+                asked.unwrap().unwrap()
+            };
+            let known = receipts(&pruned);
+            assert_eq!(known, receipts(&whole), "block {number}");
+            // All but deposits pay for their data.
+            for receipt in known.iter().filter(|receipt| receipt["type"] != "0x7e") {
+                assert!(receipt["l1Fee"].is_string(), "{receipt}");
+            }
+        }
+        let refused = pruned.ask::<Value>("eth_getBalance", json!([Address::ZERO, "0x1"]));
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("state of block 1 is not available"),
+            "{refused}"
+        );
+    })
+    .await
+    .unwrap();
     other.stop().await;
     rollup.stop().await;
 }

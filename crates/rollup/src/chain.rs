@@ -28,6 +28,7 @@ use alloy_rpc_types_eth::{
 use op_alloy_consensus::OpReceiptEnvelope;
 use op_revm::L1BlockInfo;
 use std::{
+    num::NonZeroU64,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -56,6 +57,10 @@ pub struct ChainConfig {
     pub logs: LogLimits,
     /// How many blocks back `eth_getProof` answers.
     pub proof_window: u64,
+    /// For how many blocks before the head the state can be read, proved against and gone back to;
+    /// `None` for all. What is not final stays in any case, and so do blocks and receipts of any
+    /// age. A chain that starts to prune catches up while it makes blocks.
+    pub state_history: Option<NonZeroU64>,
     /// Where the time comes from.
     pub clock: Clock,
     /// Another execution client that makes and checks every block, too.
@@ -75,6 +80,7 @@ impl ChainConfig {
             pool: PoolConfig::default(),
             logs: LogLimits::default(),
             proof_window: 1_024,
+            state_history: None,
             clock: Clock::system(),
             client: None,
         }
@@ -109,6 +115,7 @@ impl Chain {
             Arc::clone(&pool),
             &genesis,
             events.clone(),
+            config.state_history,
         )?);
         if let Some(client) = config.client {
             let (spec, store) = (Arc::clone(&spec), Arc::clone(&store));
@@ -546,10 +553,7 @@ impl ChainHandle {
     /// The tries after a block within the window.
     fn trie(&self, reader: &ChainReader, number: u64) -> Result<StateTrie> {
         let head = reader.head()?;
-        let oldest = head.number.saturating_sub(self.0.proof_window);
-        if number < oldest {
-            return Err(Error::StateUnavailable { number, oldest });
-        }
+        self.provable(reader, head.number, number)?;
         let snapshot = &**reader.snapshot();
         let mut trie = StateTrie::new(head.state_root);
         if number < head.number {
@@ -557,6 +561,16 @@ impl ChainHandle {
             trie.apply(snapshot, &changes)?;
         }
         Ok(trie)
+    }
+
+    /// Refuses blocks whose tries take too long to come by, or cannot be had any more.
+    fn provable(&self, reader: &ChainReader, head: u64, number: u64) -> Result<()> {
+        let window = head.saturating_sub(self.0.proof_window);
+        let oldest = reader.oldest_state()?.max(window);
+        if number < oldest {
+            return Err(Error::StateUnavailable { number, oldest });
+        }
+        Ok(())
     }
 
     /// Simulates blocks on top of a block, see [`simulate`]. Older blocks than the configured
@@ -588,11 +602,9 @@ impl ChainHandle {
     pub fn witness(&self, id: BlockId) -> Result<BlockWitness> {
         let reader = self.reader()?;
         let number = self.resolve(&reader, id)?;
-        let head = reader.head()?.number;
-        let oldest = head.saturating_sub(self.0.proof_window);
-        if number < oldest {
-            return Err(Error::StateUnavailable { number, oldest });
-        }
+        // It shows the state before the block.
+        let head = reader.labels()?.head;
+        self.provable(&reader, head, number.saturating_sub(1))?;
         let witness = witness::record(&self.0.spec, &reader, number)?;
         let block = reader.block(number)?.ok_or_else(|| Error::Unknown {
             what: "block",

@@ -18,6 +18,7 @@ mod meta {
     pub(super) const HEAD: &[u8] = b"head";
     pub(super) const SAFE: &[u8] = b"safe";
     pub(super) const FINALIZED: &[u8] = b"finalized";
+    pub(super) const OLDEST_STATE: &[u8] = b"oldest state";
 }
 
 /// What the tables hold and how. Format 1 had the leaves of the tries among their nodes, format 2
@@ -231,10 +232,18 @@ impl ChainReader {
         })
     }
 
+    /// The oldest block whose state can be read: above 0 where history was pruned.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn oldest_state(&self) -> Result<u64> {
+        Ok(self.meta(meta::OLDEST_STATE)?.unwrap_or_default())
+    }
+
     /// The state after block `number`.
     ///
     /// # Errors
-    /// When the block is above the head.
+    /// When the block is above the head; [`Error::StateUnavailable`] when its history was pruned.
     pub fn state(&self, number: u64) -> Result<View> {
         let head = self.labels()?.head;
         if number > head {
@@ -244,11 +253,14 @@ impl ChainReader {
             });
         }
         let snapshot = Arc::clone(&self.snapshot);
-        Ok(if number == head {
-            View::latest(snapshot)
-        } else {
-            View::at(snapshot, number)
-        })
+        if number == head {
+            return Ok(View::latest(snapshot));
+        }
+        let oldest = self.oldest_state()?;
+        if number < oldest {
+            return Err(Error::StateUnavailable { number, oldest });
+        }
+        Ok(View::at(snapshot, number))
     }
 }
 
@@ -269,6 +281,11 @@ pub(crate) fn put_labels(batch: &mut Batch, labels: Labels) {
     batch.put(Table::Meta, meta::HEAD, labels.head.to_be_bytes());
     batch.put(Table::Meta, meta::SAFE, labels.safe.to_be_bytes());
     batch.put(Table::Meta, meta::FINALIZED, labels.finalized.to_be_bytes());
+}
+
+/// Writes the oldest block whose state can be read.
+pub(crate) fn put_oldest_state(batch: &mut Batch, number: u64) {
+    batch.put(Table::Meta, meta::OLDEST_STATE, number.to_be_bytes());
 }
 
 /// Writes a block and its receipts; `before` are the parent's totals.

@@ -12,7 +12,7 @@ use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use common::*;
 use op_alloy_consensus::{OpTxEnvelope, TxDeposit};
 use openledger_rollup::{
-    Chain, ChainHandle, Error, SequencerConfig,
+    Chain, ChainHandle, Clock, Error, SequencerConfig,
     block::{Block, Transaction},
     engine::{ChainEvent, ForkChoice, PayloadAttributes, PayloadStatus},
     genesis::{BASE_FEE_VAULT, L1_FEE_VAULT, OPERATOR_FEE_VAULT, SEQUENCER_FEE_VAULT},
@@ -21,7 +21,7 @@ use openledger_rollup::{
     trie::{NodeChange, NodeChanges},
 };
 use proptest::prelude::*;
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU64, ops::ControlFlow, sync::Arc, time::Duration};
 
 /// All entries of a table under a prefix.
 fn entries(snapshot: &dyn Snapshot, table: Table, prefix: &[u8]) -> BTreeMap<Vec<u8>, Vec<u8>> {
@@ -300,6 +300,87 @@ fn earlier_states_stay_readable() {
         Bytes::new()
     );
     assert!(handle.state(BlockId::number(99)).is_err());
+    audit(&handle);
+}
+
+#[test]
+fn history_that_is_final_and_old_is_pruned() {
+    let mut config = manual(None, genesis());
+    config.state_history = NonZeroU64::new(3);
+    // Nothing is final until that is said.
+    config.sequencer = Some(SequencerConfig {
+        finality_lag: None,
+        ..SequencerConfig::default()
+    });
+    config.clock = Clock::new(|| Duration::from_secs(GENESIS_TIME));
+    let chain = Chain::open(config).unwrap();
+    let handle = chain.handle();
+    let reader = || handle.reader().unwrap();
+    let to = Address::repeat_byte(7);
+    let next = || {
+        let nonce = handle.pending_nonce(wallet(0).address()).unwrap();
+        let raw = transfer(&wallet(0), nonce, to, 1);
+        handle.send_raw(raw).unwrap();
+        handle.make_block().unwrap()
+    };
+    let blocks: Vec<_> = (1..=10).map(|_| next()).collect();
+    assert_eq!(reader().oldest_state().unwrap(), 0, "nothing is final");
+    let finalize = |number: usize| {
+        let hash = blocks[number - 1].hash();
+        let wanted = ForkChoice {
+            head: handle.head().unwrap().hash(),
+            safe: hash,
+            finalized: hash,
+        };
+        let outcome = handle.engine().fork_choice_updated(wanted, None);
+        assert_eq!(outcome.unwrap().status, PayloadStatus::Valid);
+    };
+    finalize(5);
+    next();
+    assert_eq!(
+        reader().oldest_state().unwrap(),
+        5,
+        "not above the final block"
+    );
+    finalize(10);
+    next();
+    assert_eq!(reader().oldest_state().unwrap(), 9, "three before the head");
+
+    let refused = |error: Error| {
+        let message = error.to_string();
+        assert_eq!(message, "state of block 8 is not available, oldest is 9");
+    };
+    let balance = |n| {
+        handle
+            .state(BlockId::number(n))
+            .map(|s| s.balance(to).unwrap())
+    };
+    for number in 9..=12 {
+        assert_eq!(balance(number).unwrap(), U256::from(number));
+        assert!(handle.proof(to, &[], BlockId::number(number)).is_ok());
+    }
+    refused(balance(8).unwrap_err());
+    refused(handle.proof(to, &[], BlockId::number(8)).unwrap_err());
+    assert!(handle.witness(BlockId::number(10)).is_ok());
+    refused(handle.witness(BlockId::number(9)).unwrap_err());
+    // What happened stays, only what was there does not.
+    let old = handle.block(2).unwrap().unwrap();
+    assert_eq!(old.block, blocks[1]);
+    let included = handle.included(old.block.transactions[0].hash()).unwrap();
+    assert_eq!(included.unwrap().gas_used(), 21_000);
+
+    // Back to the oldest state, not further, and nothing is half taken back.
+    let to_pruned = ForkChoice::head_only(blocks[7].hash());
+    refused(
+        handle
+            .engine()
+            .fork_choice_updated(to_pruned, None)
+            .unwrap_err(),
+    );
+    assert_eq!(handle.head().unwrap().number, 12);
+    audit(&handle);
+    assert_eq!(make_head(&handle, blocks[8].hash()), PayloadStatus::Valid);
+    assert_eq!(balance(9).unwrap(), U256::from(9));
     audit(&handle);
 }
 

@@ -14,6 +14,7 @@ use common::*;
 use openledger_rollup::{Chain, state::recompute_root};
 use std::{
     io::{BufRead, BufReader, Write},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -21,6 +22,8 @@ use std::{
 
 const DIR: &str = "OPENLEDGER_KILL_TEST_DIR";
 const ROUNDS: &str = "OPENLEDGER_KILL_ROUNDS";
+/// Blocks whose state the writer keeps: every block takes an old one's away.
+const HISTORY: u64 = 8;
 
 /// Writes blocks until it is killed; does nothing as part of a normal test run.
 #[test]
@@ -28,7 +31,9 @@ fn writer() {
     let Some(dir) = std::env::var_os(DIR) else {
         return;
     };
-    let chain = Chain::open(manual(Some(PathBuf::from(dir)), genesis())).unwrap();
+    let mut config = manual(Some(PathBuf::from(dir)), genesis());
+    config.state_history = NonZeroU64::new(HISTORY);
+    let chain = Chain::open(config).unwrap();
     let handle = chain.handle();
     let contract = wallet(0).address().create(0);
     loop {
@@ -134,6 +139,13 @@ fn what_was_acknowledged_survives_and_agrees_with_its_header() {
             recompute_root(&**reader.snapshot()).unwrap(),
             head.state_root
         );
+        let oldest = reader.oldest_state().unwrap();
+        assert_eq!(oldest, head.number.saturating_sub(HISTORY));
+        let state = |number| reader.state(number).unwrap();
+        for number in oldest..=head.number {
+            let nonce = state(number).nonce(wallet(1).address()).unwrap();
+            assert_eq!(nonce, number);
+        }
         let block = reader.executed(head.number).unwrap().unwrap();
         assert_eq!(
             reader.totals(head.number).unwrap().transactions,

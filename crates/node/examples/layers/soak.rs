@@ -93,6 +93,7 @@ pub(crate) async fn run(dir: &Path, seconds: u64) -> Value {
         beacon: None,
         da: Some(da_url.clone()),
         sequencer: Some(SequencerConfig::default()),
+        state_history: None,
         clock: layer1.clock(),
         engine: EngineApi::default(),
     };

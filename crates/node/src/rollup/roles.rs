@@ -1,6 +1,7 @@
 //! The roles, each startable alone, and all of them together for development.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -53,6 +54,8 @@ pub struct Layer2Config {
     pub da: Option<String>,
     /// Makes blocks, too; without it the node follows the layer 1 alone.
     pub sequencer: Option<SequencerConfig>,
+    /// For how many blocks before the head state is kept, once they are final; `None` for all.
+    pub state_history: Option<NonZeroU64>,
     /// Where the time comes from.
     pub clock: Clock,
     /// Its Engine API.
@@ -79,6 +82,7 @@ impl Layer2 {
         let l1 = Arc::new(Rpc::new(&config.l1).with_beacon(config.beacon.as_deref()));
         let mut chain = ChainConfig::new(Some(config.dir.clone()), network.genesis.clone());
         chain.clock = config.clock.clone();
+        chain.state_history = config.state_history;
         let secret = || {
             let secret = config.engine.secret;
             secret.ok_or_else(|| Error::not_found("secret of", "the Engine API"))
@@ -432,6 +436,7 @@ impl DevRollup {
             beacon: None,
             da: Some(da.url()),
             sequencer: Some(sequencer),
+            state_history: None,
             clock,
             engine: EngineApi::default(),
         };

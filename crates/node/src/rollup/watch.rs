@@ -192,8 +192,9 @@ impl Watched for Layer2 {
         let (chain, status) = (self.chain(), self.status().clone());
         Arc::new(move || {
             let heads = status.heads();
-            let labels = match chain.labels() {
-                Ok(labels) => labels,
+            let reader = chain.reader();
+            let (labels, oldest) = match reader.and_then(|r| Ok((r.labels()?, r.oldest_state()?))) {
+                Ok(read) => read,
                 Err(error) => {
                     return Report {
                         trouble: Some(error.to_string()),
@@ -201,11 +202,14 @@ impl Watched for Layer2 {
                     };
                 }
             };
-            let mut metrics = vec![Metric::new(
-                "openledger_chain_head",
-                "Newest block",
-                labels.head,
-            )];
+            let mut metrics = vec![
+                Metric::new("openledger_chain_head", "Newest block", labels.head),
+                Metric::new(
+                    "openledger_chain_oldest_state",
+                    "Oldest block whose state can be read",
+                    oldest,
+                ),
+            ];
             metrics.extend(of_heads(&heads, labels.head, labels.finalized));
             Report {
                 trouble: heads.trouble,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -106,6 +107,7 @@ pub(crate) async fn start_as(
         .unwrap()
 }
 
+/// A verifier that keeps as little of the past as it can: whatever needs more shows.
 pub(crate) async fn verifier(network: &Network, dir: &Path, l1: &str, da: &str) -> Layer2 {
     let config = Layer2Config {
         dir: dir.to_path_buf(),
@@ -114,6 +116,7 @@ pub(crate) async fn verifier(network: &Network, dir: &Path, l1: &str, da: &str) 
         beacon: None,
         da: Some(da.to_owned()),
         sequencer: None,
+        state_history: Some(NonZeroU64::MIN),
         clock: Clock::system(),
         engine: EngineApi::default(),
     };

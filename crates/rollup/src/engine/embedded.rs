@@ -23,6 +23,7 @@ use alloy_trie::EMPTY_ROOT_HASH;
 use op_alloy_consensus::L2_TO_L1_MESSAGE_PASSER_ADDRESS;
 use std::{
     collections::{HashMap, VecDeque},
+    num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Instant,
@@ -44,6 +45,8 @@ const PRUNE_EVERY: u64 = 16;
 const PRUNE_AGE: u32 = 64;
 /// Trie nodes in memory above which old ones are dropped; about 300 bytes each.
 const NODES_KEPT: usize = 1 << 18;
+/// Rows of history that a new block takes away at the most, unless two old blocks have more.
+const HISTORY_ROWS: usize = 4_096;
 
 /// A block executed on the head and not committed.
 #[derive(Debug, Clone)]
@@ -87,11 +90,13 @@ pub struct EmbeddedEngine {
     store: Arc<dyn Store>,
     pool: Arc<Pool>,
     events: broadcast::Sender<ChainEvent>,
+    state_history: Option<NonZeroU64>,
     inner: Mutex<Inner>,
 }
 
 impl EmbeddedEngine {
-    /// Opens the chain in `store`, writing `genesis` when it is empty.
+    /// Opens the chain in `store`, writing `genesis` when it is empty. The state of old blocks is
+    /// kept as [`ChainConfig::state_history`](crate::ChainConfig::state_history) says.
     ///
     /// # Errors
     /// When the store fails or belongs to another genesis.
@@ -101,6 +106,7 @@ impl EmbeddedEngine {
         pool: Arc<Pool>,
         genesis: &GenesisBlock,
         events: broadcast::Sender<ChainEvent>,
+        state_history: Option<NonZeroU64>,
     ) -> Result<Self> {
         let snapshot = store.snapshot()?;
         let reader = ChainReader::new(Arc::clone(&snapshot));
@@ -139,6 +145,7 @@ impl EmbeddedEngine {
             store,
             pool,
             events,
+            state_history,
             inner: Mutex::new(inner),
         })
     }
@@ -323,6 +330,7 @@ impl EmbeddedEngine {
             &candidate.tries,
         )?;
         reader::put_labels(&mut batch, labels);
+        self.prune_history(&mut batch, &reader, labels)?;
         if let Err(error) = self.store.commit(batch) {
             // A failing disk may have it all the same; then the block is there.
             let head = self.reader().and_then(|reader| reader.head());
@@ -340,6 +348,22 @@ impl EmbeddedEngine {
         let _ = self
             .events
             .send(ChainEvent::Committed(Arc::clone(&candidate.executed)));
+        Ok(())
+    }
+
+    /// Takes away the history of blocks that are final and older than is wanted.
+    fn prune_history(&self, batch: &mut Batch, before: &ChainReader, after: Labels) -> Result<()> {
+        let Some(kept) = self.state_history else {
+            return Ok(());
+        };
+        let oldest = before.oldest_state()?;
+        let wanted = after.head.saturating_sub(kept.get()).min(after.finalized);
+        if wanted <= oldest {
+            return Ok(());
+        }
+        let snapshot = &**before.snapshot();
+        let oldest = state::prune_history(batch, snapshot, (oldest, wanted), HISTORY_ROWS)?;
+        reader::put_oldest_state(batch, oldest);
         Ok(())
     }
 
@@ -440,6 +464,14 @@ impl EmbeddedEngine {
             cursor = block.header.parent_hash;
             branch.push(block);
         };
+        // Before anything is taken back: what is missing would only show half-way.
+        let oldest = reader.oldest_state()?;
+        if fork < oldest {
+            return Err(Error::StateUnavailable {
+                number: fork,
+                oldest,
+            });
+        }
         let mut old = Vec::new();
         while self.reader()?.labels()?.head > fork {
             old.push(self.revert(inner)?);

@@ -2,12 +2,11 @@
 
 use super::error::{RpcResult, failure};
 use crate::{
-    block::{ExecutedBlock, Transaction},
+    block::{self, ExecutedBlock, Transaction},
     call::CallOutcome,
     chain::Included,
     error::Result,
-    fees::l1_info,
-    logs,
+    fees, logs,
     reader::ChainReader,
     simulate::Simulated,
     spec::ChainSpec,
@@ -134,14 +133,10 @@ pub(super) fn receipts(
     reader: &ChainReader,
     executed: &ExecutedBlock,
 ) -> Result<Vec<OpTransactionReceipt>> {
-    let number = executed.block.number();
-    // An open block has no state of its own yet. Its first transaction sets the L1 attributes, so
-    // what its transactions pay for data is only known once it is complete.
-    let open = executed.block.hash().is_zero();
-    let state = reader.state(if open { number - 1 } else { number })?;
-    // The L1 attributes are set by a block's first transaction, so the state after the block has
-    // the values that all its transactions paid by.
-    let info = l1_info(spec, &executed.block.header, &state)?;
+    let info = match spec.is_ethereum() {
+        true => None,
+        false => Some(l1_info(spec, reader, &executed.block)?),
+    };
     let rules = *spec.evm_env(&executed.block.header).spec_id();
     let mut all_logs = logs::of_block(executed, false);
     let mut before = 0;
@@ -152,9 +147,8 @@ pub(super) fn receipts(
             let logs = all_logs.by_ref().take(receipt.logs().len()).collect();
             let gas_used = receipt.cumulative_gas_used() - before;
             before = receipt.cumulative_gas_used();
-            let mut info = info.clone();
             let mut receipt = self::receipt(executed, index, gas_used, logs);
-            if !(open || tx.is_deposit() || spec.is_ethereum()) {
+            if let (Some(mut info), false) = (info.clone(), tx.is_deposit()) {
                 receipt.l1_block_info = l1_fields(&mut info, &tx.encoded, rules);
                 // Since Jovian the field has the share of the DA footprint, as the header's has
                 // the sum.
@@ -166,6 +160,21 @@ pub(super) fn receipts(
             Ok(receipt)
         })
         .collect()
+}
+
+/// What the transactions of a block pay by for their data. On a chain without L1 attributes that is
+/// in the state, an open block's in that before it.
+fn l1_info(
+    spec: &ChainSpec,
+    reader: &ChainReader,
+    block: &block::Block,
+) -> Result<op_revm::L1BlockInfo> {
+    if let Some(info) = fees::l1_info_of(block) {
+        return Ok(info);
+    }
+    let open = block.hash().is_zero();
+    let state = reader.state(block.number() - u64::from(open))?;
+    fees::l1_info(spec, &block.header, &state)
 }
 
 /// The receipt of one transaction.

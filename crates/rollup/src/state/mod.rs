@@ -14,9 +14,9 @@ pub use overlay::Overlay;
 #[cfg(all(test, feature = "std"))]
 pub(crate) use tables::put_account;
 #[cfg(feature = "std")]
-pub(crate) use tables::rewind_tables;
-#[cfg(feature = "std")]
 pub use tables::{account, append, recompute_root, reverse_to, unwind};
+#[cfg(feature = "std")]
+pub(crate) use tables::{prune_history, rewind_tables};
 #[cfg(feature = "std")]
 pub use view::View;
 
@@ -432,9 +432,9 @@ pub(crate) fn encode_value(value: U256) -> Vec<u8> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::kv::{Batch, MemoryStore, Store};
+    use crate::kv::{Batch, MemoryStore, Snapshot, Store, Table};
     use proptest::prelude::*;
-    use std::sync::Arc;
+    use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
     type Block = Vec<(u8, Option<u64>, bool, Vec<(u8, u8)>)>;
 
@@ -503,6 +503,21 @@ mod tests {
         }
     }
 
+    /// The blocks that there is history of.
+    fn history(snapshot: &dyn Snapshot) -> BTreeSet<u64> {
+        let mut blocks = BTreeSet::new();
+        for table in [Table::AccountHistory, Table::StorageHistory, Table::Changes] {
+            let all = (&[][..], &[u8::MAX; 80][..]);
+            let mut see = |key: &[u8], _: &[u8]| {
+                let number = key.last_chunk().unwrap();
+                blocks.insert(u64::from_be_bytes(*number));
+                Ok(ControlFlow::Continue(()))
+            };
+            snapshot.scan(table, all.0, all.1, &mut see).unwrap();
+        }
+        blocks
+    }
+
     fn holds(view: &View, model: &Model) -> bool {
         (0u8..8).all(|account| {
             let address = Address::with_last_byte(account);
@@ -519,12 +534,15 @@ mod tests {
     proptest! {
         /// Whatever is dropped from memory between blocks, the incremental root is the rebuilt
         /// one; and reversing all blocks at once, or one by one, leads back to the empty state. The
-        /// state after every block is what a plain map has, also when later blocks were taken back.
+        /// state after every block is what a plain map has, also when later blocks were taken back,
+        /// and from a block on also when the history up to it was pruned.
         #[test]
         fn roots_survive_pruning_and_reversal(
             blocks in blocks(),
             age in 0u32..3,
             keep in 0usize..30,
+            oldest in 0u64..12,
+            keys in 0usize..8,
         ) {
             let store = MemoryStore::default();
             let mut trie = StateTrie::new(EMPTY_ROOT_HASH);
@@ -551,13 +569,28 @@ mod tests {
                 let mut fresh = StateTrie::new(*roots.last().unwrap());
                 prop_assert_eq!(fresh.apply(&*snapshot, &back).unwrap().root, *root);
             }
-            let all_hold = |head: u64| {
+            let all_hold = |(oldest, head): (u64, u64)| {
                 let snapshot = store.snapshot().unwrap();
-                holds(&View::latest(Arc::clone(&snapshot)), &models[usize::try_from(head).unwrap()])
-                    && (0..=head).zip(&models).all(|(n, model)| holds(&View::at(Arc::clone(&snapshot), n), model))
+                let models = (0..=head).zip(&models).skip_while(|(n, _)| *n < oldest);
+                holds(&View::latest(Arc::clone(&snapshot)), &models.clone().last().unwrap().1)
+                    && models.into_iter().all(|(n, model)| holds(&View::at(Arc::clone(&snapshot), n), model))
             };
-            prop_assert!(all_hold(head));
-            for number in (1..=head).rev() {
+            prop_assert!(all_hold((0, head)));
+            let oldest = oldest.min(head);
+            let mut pruned = 0;
+            while pruned < oldest {
+                let snapshot = store.snapshot().unwrap();
+                let mut batch = Batch::default();
+                let to = prune_history(&mut batch, &*snapshot, (pruned, oldest), keys).unwrap();
+                prop_assert!(to >= oldest.min(pruned + 2), "{} after {}", to, pruned);
+                prop_assert!(batch.len() <= keys.max(5 * 13 * 2) + 5 * 13 + 12, "{} rows", batch.len());
+                store.commit(batch).unwrap();
+                pruned = to;
+            }
+            let first = history(&*store.snapshot().unwrap()).first().copied();
+            prop_assert!(first.is_none_or(|first| first > oldest), "history of {:?}", first);
+            prop_assert!(all_hold((oldest, head)), "pruned up to block {}", oldest);
+            for number in (oldest + 1..=head).rev() {
                 let root = roots[usize::try_from(number - 1).unwrap()];
                 let snapshot = store.snapshot().unwrap();
                 let mut batch = Batch::default();
@@ -567,8 +600,9 @@ mod tests {
                 store.commit(batch).unwrap();
                 prop_assert_eq!(tries.root, root);
                 prop_assert_eq!(recompute_root(&*store.snapshot().unwrap()).unwrap(), root);
-                prop_assert!(all_hold(number - 1), "after block {} was taken back", number);
+                prop_assert!(all_hold((oldest, number - 1)), "after block {} was taken back", number);
             }
+            prop_assert!(history(&*store.snapshot().unwrap()).is_empty());
         }
     }
 }

@@ -312,18 +312,33 @@ fn restore(
 /// When the snapshot cannot be read or the history is damaged.
 pub fn unwind(batch: &mut Batch, now: &dyn Snapshot, number: u64) -> Result<StateChanges> {
     let changes = reverse(now, number)?;
-    let index = ChangedKeys::read(now, number)?;
-    for hashed in index.accounts {
-        batch.delete(Table::AccountHistory, at_block(hashed.as_slice(), number));
-    }
-    for (hashed, slot) in index.slots {
-        batch.delete(
-            Table::StorageHistory,
-            at_block(&slot_key(&hashed, &slot), number),
-        );
-    }
-    batch.delete(Table::Changes, number.to_be_bytes());
+    ChangedKeys::read(now, number)?.delete_history(batch, number);
     Ok(changes)
+}
+
+/// Deletes the history of the blocks after `from` and up to `until`, oldest first, in which case
+/// the state can be read, and unwound to, from the block on whose number is returned. Ends early,
+/// after a whole block, once that is more than `keys` rows; but two blocks are done in any case, so
+/// that a call for each new block catches up.
+///
+/// # Errors
+/// When the snapshot cannot be read or the history is damaged.
+pub(crate) fn prune_history(
+    batch: &mut Batch,
+    now: &dyn Snapshot,
+    (from, until): (u64, u64),
+    keys: usize,
+) -> Result<u64> {
+    let mut deleted = 0;
+    for number in from + 1..=until {
+        if number > from + 2 && deleted > keys {
+            return Ok(number - 1);
+        }
+        let index = ChangedKeys::read(now, number)?;
+        deleted += index.accounts.len() + index.slots.len();
+        index.delete_history(batch, number);
+    }
+    Ok(until.max(from))
 }
 
 /// Writes the reversed changes of the unwound block `number` into the flat tables and the node
@@ -435,6 +450,18 @@ impl ChangedKeys {
         out.extend(self.accounts.iter().flat_map(|a| a.0));
         out.extend(self.slots.iter().flat_map(|(a, s)| [a.0, s.0].concat()));
         out
+    }
+
+    /// Deletes what block `number`, whose keys these are, wrote over, and the keys.
+    fn delete_history(&self, batch: &mut Batch, number: u64) {
+        for hashed in &self.accounts {
+            batch.delete(Table::AccountHistory, at_block(hashed.as_slice(), number));
+        }
+        for (hashed, slot) in &self.slots {
+            let key = at_block(&slot_key(hashed, slot), number);
+            batch.delete(Table::StorageHistory, key);
+        }
+        batch.delete(Table::Changes, number.to_be_bytes());
     }
 
     fn read(snapshot: &dyn Snapshot, number: u64) -> Result<Self> {
