@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use openledger_derivation::{BlockId, Parameters, RollupConfig};
+use openledger_derivation::{BlockId, Commitments, Parameters, RollupConfig};
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     // In memory where the system has such a folder: a target writes its file at every run.
@@ -58,7 +58,7 @@ pub fn rollup_config() -> RollupConfig {
         batch_inbox: Default::default(),
         deposit_contract: Default::default(),
         system_config_contract: Default::default(),
-        alt_da: true,
+        alt_da: Commitments::Generic,
     });
     match config {
         Ok(config) => config,

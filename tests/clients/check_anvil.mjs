@@ -39,14 +39,18 @@ async function cost(l1, hashes) {
 }
 
 /**
- * A network with these options of `batcher` and `verifier`; gives what the batcher did. `through` gives
- * the batcher's way to the layer 1, `meanwhile` happens once the first transactions are safe.
+ * A network with these options of `l1 deploy`, `batcher` and `verifier`; gives what the batcher did.
+ * `through` gives the batcher's way to the layer 1, `meanwhile` happens once the first transactions are
+ * safe.
  */
-async function story(name, { da, batcherOptions, verifierOptions, through = (l1) => l1, meanwhile }) {
+async function story(
+  name,
+  { da, deployOptions, batcherOptions = [], verifierOptions = () => [], through = (l1) => l1, meanwhile },
+) {
   const l1 = await anvil();
   const dir = (part) => join(folder, name, part);
   const { owner, rich } = accounts;
-  deploy(l1, dir("network"));
+  deploy(l1, dir("network"), deployOptions);
   const on = ["--l1", l1, "--network", dir("network")];
   const beacon = verifierOptions(l1);
   const port = await freePort();
@@ -82,6 +86,9 @@ async function story(name, { da, batcherOptions, verifierOptions, through = (l1)
   let last = 0n;
   for (let n = 1; n <= 3; n++) last = await settle();
   await meanwhile?.({
+    on,
+    dir,
+    sequencer,
     stopData: () => interrupt(data),
     serveData: async () => (data = await serveData()),
     settle: async () => (last = await settle()),
@@ -109,7 +116,7 @@ async function story(name, { da, batcherOptions, verifierOptions, through = (l1)
 }
 
 check("a verifier on anvil reaches the sequencer's chain from nothing", async () => {
-  const { done } = await story("da", { da: true, batcherOptions: [], verifierOptions: () => [] });
+  const { done } = await story("da", { da: true });
   assert.equal(done.fail_overs, 0);
   assert.ok(done.recent.every((batch) => batch.target === "da"), JSON.stringify(done));
 });
@@ -150,6 +157,54 @@ check("data goes to blobs, to calldata, and back to where it belongs", async () 
   const runs = targets.filter((target, n) => target !== targets[n - 1]);
   assert.deepEqual(runs, ["da", "blobs", "calldata", "da"], targets.join(" "));
   assert.equal(done.fail_overs, targets.filter((target) => target !== "da").length);
+});
+
+check("what a verifier cannot get is demanded, and the batcher shows it", async () => {
+  const { done } = await story("hashes", {
+    da: true,
+    deployOptions: ["--hashes"],
+    meanwhile: async ({ on, dir, sequencer }) => {
+      const nothing = await role("da", "--data-dir", dir("nothing"), "--listen", "127.0.0.1:0");
+      const metrics = `127.0.0.1:${await freePort()}`;
+      const verifier = await role(
+        ...["verifier", ...on, "--da", nothing.url, "--data-dir", dir("blind"), "--rpc", "127.0.0.1:0"],
+        ...["--metrics", metrics, "--state-history", "1"],
+      );
+      const trouble = () =>
+        until("what the verifier lacks", 60, async () => {
+          const { trouble } = await (await fetch(`http://${metrics}/health`)).json();
+          return trouble?.match(/commitment (0x00\w{64}) in layer 1 block (\d+).* can be demanded up to/);
+        });
+      const demand = (commitment, block) =>
+        execFileSync(
+          setting("OPENLEDGER"),
+          [
+            ...["l1", "demand", ...on, "--key-file", keyFile("rich"), "--json"],
+            ...["--commitment", commitment, "--l1-block", block],
+          ],
+          { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] },
+        );
+      const [, commitment, block] = await trouble();
+      const told = JSON.parse(demand(commitment, block));
+      assert.equal(told.until, told.l1Block + 3_600);
+      assert.ok(BigInt(told.bond) > 0n);
+      // Demanding it twice is refused by the contract, in its words.
+      assert.throws(() => demand(commitment, block), /ChallengeExists.*|can be demanded once/s);
+      const safe = await until("the batch that was shown", 60, async () => {
+        const { safe_l2 } = await ask(verifier.url, "optimism_syncStatus");
+        return safe_l2.number > 0 ? safe_l2 : undefined;
+      });
+      const same = await ask(sequencer.url, "eth_getBlockByNumber", `0x${safe.number.toString(16)}`, false);
+      assert.equal(same.hash, safe.hash);
+      // Now it lacks the next one.
+      const [, , next] = await trouble();
+      assert.ok(Number(next) > Number(block));
+      await interrupt(verifier);
+      await interrupt(nothing);
+    },
+  });
+  assert.equal(done.shown, 1);
+  assert.ok(done.recent.every(({ target, commitment }) => target === "da" && commitment.length === 68));
 });
 
 try {

@@ -106,13 +106,14 @@ export async function anvil() {
   return l1;
 }
 
-/** Deploys a network on `l1` with its files in `out`; `rich` has 1,000 OPEN. */
-export function deploy(l1, out) {
+/** Deploys a network on `l1` with its files in `out`, with these `options`; `rich` has 1,000 OPEN. */
+export function deploy(l1, out, options = []) {
   const { owner, guardian, batcher, rich } = accounts;
   execFileSync(setting("OPENLEDGER"), [
     ...["l1", "deploy", "--l1", l1, "--key-file", keyFile("deployer"), "--chain-id", `${CHAIN_ID}`],
     ...["--owner", owner.address, "--guardian", guardian.address, "--batcher", batcher.address],
     ...["--allocate", `${rich.address}=1000`, "--block-time", "1", "--out", out, "--json"],
+    ...options,
   ]);
 }
 

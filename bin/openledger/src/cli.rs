@@ -380,7 +380,30 @@ pub(crate) enum L1Command {
     /// Deploy a network's contracts and write rollup.json and genesis.json, as op-node and op-reth
     /// read them, with l1.json and da.json, which hold what is ours. A run that was interrupted is
     /// completed by running it again.
-    Deploy(DeployArgs),
+    Deploy(Box<DeployArgs>),
+    /// Demand on the layer 1 the data behind a batch that nobody gives you, with a bond. A verifier
+    /// names commitment and block when it cannot get one. What is not shown there in time, every node
+    /// leaves out, and the bond can be taken back (`unlockBond`, `withdraw`).
+    Demand(DemandArgs),
+}
+
+/// Flags of `openledger l1 demand`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemandArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// File with the private key of who pays the bond, 64 hexadecimal digits.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: PathBuf,
+    /// The commitment: a zero byte and a hash, 66 hexadecimal digits.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) commitment: String,
+    /// Block of the layer 1 with the commitment.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) l1_block: u64,
+    /// Print transaction, block, bond (wei), and the block up to which it can be shown, as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `openledger l1 deploy`.
@@ -415,6 +438,10 @@ pub(crate) struct DeployArgs {
     /// Default: none, for an eigenda-proxy or a server without certificates.
     #[arg(long, value_name = "DIGEST")]
     pub(crate) committee: Option<String>,
+    /// Commit to batches by their hash alone. Then whoever cannot get one can demand it on the layer
+    /// 1, see `openledger l1 demand`, and no certificates count.
+    #[arg(long, conflicts_with = "committee")]
+    pub(crate) hashes: bool,
     /// Where the files are written.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,

@@ -16,12 +16,14 @@ use openledger_node::rollup::roles::{
 };
 use openledger_node::rollup::rpc::Rpc;
 use openledger_node::rollup::watch::{Watch, Watched};
-use openledger_node::rollup::{Address, Clock, Layer1Settings, Replacement, SequencerConfig, Wei};
+use openledger_node::rollup::{
+    Address, Bytes, Clock, Demand, Layer1Settings, Replacement, SequencerConfig, Wei,
+};
 use serde_json::json;
 
 use crate::cli::{
-    BatcherArgs, ChallengerArgs, DaArgs, DeployArgs, EngineArgs, L1Command, NetworkArgs,
-    ProposerArgs, SequencerArgs, VerifierArgs,
+    BatcherArgs, ChallengerArgs, DaArgs, DemandArgs, DeployArgs, EngineArgs, L1Command,
+    NetworkArgs, ProposerArgs, SequencerArgs, VerifierArgs,
 };
 use crate::dev::interrupted;
 
@@ -82,8 +84,12 @@ async fn network(args: &NetworkArgs) -> Result<Network> {
 
 /// `openledger l1 ...`.
 pub(crate) fn l1(command: L1Command) -> Result<()> {
-    let L1Command::Deploy(args) = command;
-    on_runtime(deploy(args))
+    on_runtime(async {
+        match command {
+            L1Command::Deploy(args) => deploy(*args).await,
+            L1Command::Demand(args) => demand(args).await,
+        }
+    })
 }
 
 /// `ADDRESS=OPEN`.
@@ -148,6 +154,7 @@ async fn deploy(args: DeployArgs) -> Result<()> {
         governor: owner,
         treasury: owner,
         committee: committee.transpose()?,
+        hashes: args.hashes,
     };
     let sender = layer1_sender(&args.l1, key, Replacement::default()).await?;
     let network = choices
@@ -166,6 +173,54 @@ async fn deploy(args: DeployArgs) -> Result<()> {
         "l1.json, rollup.json, genesis.json and da.json are in {}",
         args.out.display()
     );
+    Ok(())
+}
+
+async fn demand(args: DemandArgs) -> Result<()> {
+    let network = network(&args.network).await?;
+    let Some(rules) = network.rollup.challenging() else {
+        bail!(
+            "nothing can be demanded in this network: its commitments are no hashes, see \
+             `openledger l1 deploy --hashes`"
+        );
+    };
+    let commitment: Bytes = args
+        .commitment
+        .parse()
+        .with_context(|| format!("--commitment {} is not hexadecimal", args.commitment))?;
+    ensure!(
+        commitment.len() == 33 && commitment[0] == 0,
+        "--commitment {commitment} is no zero byte and a hash of 32 bytes"
+    );
+    let l1_block = args.l1_block;
+    let demand = Demand {
+        l1_block,
+        commitment,
+    };
+    let key = key(&args.key_file)?;
+    let account = key.address();
+    let sender = layer1_sender(&args.network.l1, key, Replacement::default()).await?;
+    let call = network.layer1.demand(&**sender.node(), &demand).await?;
+    let bond = call.value;
+    let receipt = sender.send(account, &call).await.with_context(|| {
+        format!(
+            "data of layer 1 block {l1_block} can be demanded once, up to block {}",
+            l1_block.saturating_add(rules.challenge_window)
+        )
+    })?;
+    let until = receipt.block.saturating_add(rules.resolve_window);
+    if args.json {
+        let line = json!({
+            "transaction": receipt.tx, "l1Block": receipt.block, "bond": bond, "until": until,
+        });
+        println!("{line}");
+    } else {
+        println!(
+            "demanded in layer 1 block {} by {} with a bond of {bond} wei; if the data is not shown \
+             up to block {until}, every node leaves the batch out",
+            receipt.block, receipt.tx
+        );
+    }
     Ok(())
 }
 
@@ -219,13 +274,15 @@ pub(crate) fn verifier(args: VerifierArgs) -> Result<()> {
             engine: engine_api(args.engine)?,
         };
         let node = Layer2::start(&network, config).await?;
-        let watch = watch(args.metrics, &node).await?;
         if !args.once {
             eprintln!(
                 "verifier of chain {} at {}",
                 network.genesis.config.chain_id,
                 node.url()
             );
+        }
+        let watch = watch(args.metrics, &node).await?;
+        if !args.once {
             interrupted().await;
             drop(watch);
             node.stop().await;

@@ -609,7 +609,7 @@ impl Game {
 }
 
 /// Reads from a contract.
-async fn view<C: SolCall + Send>(
+pub(crate) async fn view<C: SolCall + Send>(
     node: &dyn Node,
     at: Address,
     call: C,

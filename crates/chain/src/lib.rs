@@ -30,6 +30,7 @@
 
 pub mod bindings;
 mod calls;
+mod data_challenge;
 mod deploy;
 mod deployment;
 mod error;
@@ -51,6 +52,7 @@ pub mod signing;
 mod version;
 
 pub use calls::{ClaimLine, Evidence, FeeSplit, VersionRef};
+pub use data_challenge::Demand;
 pub use deploy::{Genesis, deploy};
 pub use deployment::{Deployment, Role};
 pub use error::{Error, revert_reason};

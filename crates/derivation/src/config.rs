@@ -55,6 +55,10 @@ const BLOB_SCHEDULE: [(u64, u64, u64); 4] = [
     (11_155_111, 1_761_017_184, 8_346_193),
 ];
 
+/// The types of commitment in `rollup.json`.
+const GENERIC: &str = "GenericCommitment";
+const KECCAK: &str = "KeccakCommitment";
+
 /// Alternative data availability, as `rollup.json` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AltDa {
@@ -74,6 +78,58 @@ pub struct AltDa {
     /// L1 blocks in which a challenge can be answered.
     #[serde(rename = "da_resolve_window", default)]
     pub resolve_window: Option<u64>,
+}
+
+/// How data behind keccak256 commitments can be demanded on the layer 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Challenging {
+    /// The `DataAvailabilityChallenge` contract.
+    pub contract: Address,
+    /// L1 blocks after a commitment's own in which its data can be demanded.
+    pub challenge_window: u64,
+    /// L1 blocks after the demand in which the data can be shown.
+    pub resolve_window: u64,
+}
+
+impl Challenging {
+    /// The L1 block after which nothing can change any more about a commitment in `block`.
+    #[must_use]
+    pub const fn settled(&self, block: u64) -> u64 {
+        block
+            .saturating_add(self.challenge_window)
+            .saturating_add(self.resolve_window)
+    }
+}
+
+/// What may be in the inbox in place of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commitments {
+    /// Nothing.
+    None,
+    /// Commitments that the data availability layer answers for.
+    Generic,
+    /// Hashes, whose data can be demanded.
+    Keccak(Challenging),
+}
+
+impl AltDa {
+    /// The rules of demands; none with generic commitments.
+    fn challenging(&self) -> Result<Option<Challenging>> {
+        if self.commitment_type.as_deref() != Some(KECCAK) {
+            return Ok(None);
+        }
+        let contract = self.challenge_contract.filter(|at| !at.is_zero());
+        let missing = |field| Error::Config(format!("alt_da: {KECCAK} without {field}"));
+        Ok(Some(Challenging {
+            contract: contract.ok_or_else(|| missing("da_challenge_contract_address"))?,
+            challenge_window: self
+                .challenge_window
+                .ok_or_else(|| missing("da_challenge_window"))?,
+            resolve_window: self
+                .resolve_window
+                .ok_or_else(|| missing("da_resolve_window"))?,
+        }))
+    }
 }
 
 /// What a new chain chooses; [`RollupConfig::new`] writes `rollup.json` from it, with every fork up
@@ -102,8 +158,8 @@ pub struct Parameters {
     pub deposit_contract: Address,
     /// The `SystemConfig` contract.
     pub system_config_contract: Address,
-    /// Whether the inbox may hold generic commitments.
-    pub alt_da: bool,
+    /// What may be in the inbox in place of data.
+    pub alt_da: Commitments,
 }
 
 /// The rollup configuration.
@@ -119,6 +175,7 @@ struct Inner {
     parsed: Parsed,
     system_config: SystemConfig,
     jovian: bool,
+    challenging: Option<Challenging>,
     karst: Option<u64>,
     karst_upgrade: Option<Upgrade>,
     /// Forks that this program does not know, by activation.
@@ -254,6 +311,7 @@ impl RollupConfig {
         if karst.is_some() && !jovian {
             return Err(Error::Config("karst_time without jovian_time".into()));
         }
+        let challenging = parsed.alt_da.as_ref().map(AltDa::challenging).transpose()?;
         let mut unknown: Vec<_> = parsed
             .rest
             .iter()
@@ -267,6 +325,7 @@ impl RollupConfig {
             parsed,
             system_config,
             jovian,
+            challenging: challenging.flatten(),
             karst,
             karst_upgrade,
             unknown,
@@ -326,14 +385,19 @@ impl RollupConfig {
         let object = json.as_object_mut().map_or_else(Map::new, std::mem::take);
         let mut object = object;
         object.extend(FORKS.map(|fork| (fork.to_owned(), Value::from(0))));
-        if parameters.alt_da {
+        let (kind, rules) = match parameters.alt_da {
+            Commitments::None => (None, None),
+            Commitments::Generic => (Some(GENERIC), None),
+            Commitments::Keccak(rules) => (Some(KECCAK), Some(rules)),
+        };
+        if let Some(kind) = kind {
             object.insert(
                 "alt_da".into(),
                 json!({
-                    "da_commitment_type": "GenericCommitment",
-                    "da_challenge_contract_address": Address::ZERO,
-                    "da_challenge_window": 1,
-                    "da_resolve_window": 1,
+                    "da_commitment_type": kind,
+                    "da_challenge_contract_address": rules.map_or(Address::ZERO, |r| r.contract),
+                    "da_challenge_window": rules.map_or(1, |r| r.challenge_window),
+                    "da_resolve_window": rules.map_or(1, |r| r.resolve_window),
                 }),
             );
         }
@@ -433,6 +497,12 @@ impl RollupConfig {
     #[must_use]
     pub fn alt_da(&self) -> Option<&AltDa> {
         self.0.parsed.alt_da.as_ref()
+    }
+
+    /// How data can be demanded on the layer 1, if commitments are hashes.
+    #[must_use]
+    pub fn challenging(&self) -> Option<Challenging> {
+        self.0.challenging
     }
 
     /// Whether Jovian is active (from genesis on, or never).

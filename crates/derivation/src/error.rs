@@ -35,7 +35,8 @@ pub enum DaError {
 pub enum Next {
     /// Call again later: nothing was lost, the pipeline stands where it stood.
     Retry,
-    /// The layer 1 is not what the layer 2 was built on: [`crate::Pipeline::reset`].
+    /// The layer 1 is not, or does not say, what the layer 2 was built on:
+    /// [`crate::Pipeline::reset`].
     Reset,
     /// Stop. No repetition changes it; a person or a newer program must.
     Stop,
@@ -95,6 +96,15 @@ pub enum Error {
         origin: BlockId,
         /// What has its number now.
         canonical: Option<B256>,
+    },
+    /// Data that was derived from was demanded on the layer 1 and not shown there in time, so that no
+    /// node may derive from it.
+    #[error("data of {hash} in layer 1 block {block} was demanded and not shown in time")]
+    NotShown {
+        /// The layer 1 block with the commitment.
+        block: u64,
+        /// The commitment.
+        hash: B256,
     },
     /// The origin asked for cannot follow the parent.
     #[error("origin {} after {} at L2 time {timestamp} (origin's {origin_timestamp})", origin.number, parent.number)]
@@ -178,6 +188,7 @@ impl Error {
                 ..
             }
             | Self::Reorged { .. }
+            | Self::NotShown { .. }
             | Self::BadOrigin { .. } => Next::Reset,
             Self::L1 { .. }
             | Self::L2 { .. }

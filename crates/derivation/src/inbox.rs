@@ -4,6 +4,7 @@
 
 use crate::{
     blob,
+    challenge::{self, Challenges, MAX_SHOWN_BYTES, Standing},
     config::RollupConfig,
     error::{DaError, Error, Result},
     l1::{L1, L1Header, Reader},
@@ -145,15 +146,17 @@ impl Inbox {
 
     /// The next frames, out of the inbox or from behind a commitment in it. What cannot be got now
     /// stays the next.
-    pub(crate) fn next<D: DataAvailability>(
+    pub(crate) fn next<S: L1, D: DataAvailability>(
         &mut self,
         config: &RollupConfig,
+        l1: &mut Reader<S>,
         da: &D,
+        challenges: &mut Option<Challenges>,
     ) -> Result<Option<Bytes>> {
         while let Some(data) = self.data.front() {
             let frames = match data.split_first() {
                 Some((&COMMITMENT_VERSION, commitment)) if config.alt_da().is_some() => {
-                    self.fetch(da, commitment)?
+                    self.fetch(l1, da, commitment, challenges)?
                 }
                 _ => Some(data.clone()),
             };
@@ -165,33 +168,76 @@ impl Inbox {
         Ok(None)
     }
 
-    fn fetch<D: DataAvailability>(&self, da: &D, commitment: &[u8]) -> Result<Option<Bytes>> {
+    fn fetch<S: L1, D: DataAvailability>(
+        &self,
+        l1: &mut Reader<S>,
+        da: &D,
+        commitment: &[u8],
+        challenges: &mut Option<Challenges>,
+    ) -> Result<Option<Bytes>> {
+        let block = self.block.number;
         let unavailable = |reason| Error::DataUnavailable {
             block: self.block.id(),
             commitment: Bytes::copy_from_slice(commitment),
             reason,
         };
         let hash = match commitment.split_first() {
-            Some((&KECCAK_COMMITMENT, hash)) if hash.len() == 32 => Some(B256::from_slice(hash)),
-            Some((&GENERIC_COMMITMENT, _)) => None,
+            Some((&KECCAK_COMMITMENT, hash)) if hash.len() == 32 => B256::from_slice(hash),
+            Some((&GENERIC_COMMITMENT, _)) if challenges.is_none() => {
+                return match da.get(commitment, block) {
+                    Ok(data) => Ok(Some(data)),
+                    Err(DaError::Unavailable(reason)) => Err(unavailable(reason)),
+                    Err(DaError::Invalid(reason)) => {
+                        warn!(block, reason, "invalid commitment dropped");
+                        Ok(None)
+                    }
+                };
+            }
             _ => {
-                warn!(block = self.block.number, "commitment of no known type");
+                warn!(block, "commitment of no type that counts here");
                 return Ok(None);
             }
         };
-        match da.get(commitment, self.block.number) {
-            Ok(data) if hash.is_some_and(|hash| keccak256(&data) != hash) => Err(unavailable(
-                "the answer does not hash to the commitment".into(),
-            )),
-            Ok(data) => Ok(Some(data)),
-            Err(DaError::Unavailable(reason)) => Err(unavailable(reason)),
-            Err(DaError::Invalid(reason)) => {
-                warn!(
-                    block = self.block.number,
-                    reason, "invalid commitment dropped"
-                );
-                Ok(None)
+        let standing = match challenges {
+            Some(challenges) => Some(challenges.standing(l1, (block, hash))?),
+            None => None,
+        };
+        let got = |reason: String| {
+            let ways = match standing {
+                None | Some(Standing::Shown(..) | Standing::Lost) => String::new(),
+                Some(Standing::Open(until)) => {
+                    format!("; it can be demanded up to layer 1 block {until}")
+                }
+                Some(Standing::Demanded(until)) => {
+                    format!("; it was demanded and can be shown up to layer 1 block {until}")
+                }
+            };
+            unavailable(reason + &ways)
+        };
+        let data = match standing {
+            Some(Standing::Lost) => {
+                warn!(block, %hash, "data that was demanded and not shown is left out");
+                return Ok(None);
             }
+            Some(Standing::Shown(at, index)) => challenge::data(l1, (at, index))?,
+            _ => match da.get(commitment, block) {
+                Ok(data) if keccak256(&data) != hash => {
+                    return Err(got("the answer does not hash to the commitment".into()));
+                }
+                Ok(data) => data,
+                // A hash is never invalid.
+                Err(DaError::Unavailable(reason) | DaError::Invalid(reason)) => {
+                    return Err(got(reason));
+                }
+            },
+        };
+        if let Some(challenges) = challenges {
+            if data.len() > MAX_SHOWN_BYTES {
+                warn!(block, %hash, "data that could not be shown on the layer 1 is left out");
+                return Ok(None);
+            }
+            challenges.used(block, hash);
         }
+        Ok(Some(data))
     }
 }

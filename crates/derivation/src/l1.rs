@@ -1,6 +1,7 @@
 //! The layer 1, read with distrust: whatever comes in must hash to what was asked for.
 
 use crate::{
+    challenge::{self, CHALLENGE_TOPIC},
     config::RollupConfig,
     deposit,
     error::{Error, Result, SourceError},
@@ -151,6 +152,8 @@ pub(crate) struct Events {
     pub(crate) deposits: Vec<Bytes>,
     /// Changes of the system config, in order.
     pub(crate) updates: Vec<ConfigUpdate>,
+    /// Demands for data and answers to them, in order.
+    pub(crate) challenges: Vec<challenge::Event>,
 }
 
 /// Blocks kept by hash. Derivation reads a block once when it arrives and once more when it
@@ -266,8 +269,8 @@ impl<S: L1> Reader<S> {
         Ok(transactions)
     }
 
-    /// The deposits and config updates of a block. Receipts are not asked for when the bloom
-    /// filter of the header says that neither contract logged anything.
+    /// What the contracts of the layer 2 logged in a block. Receipts are not asked for when the
+    /// bloom filter of the header says that none of them logged anything.
     pub(crate) fn events(&mut self, header: &L1Header) -> Result<Arc<Events>> {
         let hash = header.block.hash;
         if let Some(events) = self.events.get(&hash) {
@@ -282,7 +285,8 @@ impl<S: L1> Reader<S> {
                 .bloom
                 .contains_input(BloomInput::Raw(address.as_slice()))
         };
-        let events = if logged(portal) || logged(system) {
+        let challenge = self.config.challenging().map(|rules| rules.contract);
+        let events = if logged(portal) || logged(system) || challenge.is_some_and(logged) {
             let receipts = self.source.receipts(hash).map_err(|source| Error::L1 {
                 what: "receipts",
                 source,
@@ -290,7 +294,7 @@ impl<S: L1> Reader<S> {
             check_root("receipts", header.receipts_root, &receipts)?;
             let mut events = Events::default();
             let mut index = 0;
-            for receipt in &receipts {
+            for (position, receipt) in receipts.iter().enumerate() {
                 let logs = logs(receipt).ok_or(Error::Malformed { what: "receipt" })?;
                 for log in logs {
                     let topic = log.topics().first();
@@ -300,6 +304,10 @@ impl<S: L1> Reader<S> {
                         events
                             .updates
                             .push(ConfigUpdate::from_log(&log, hash, index)?);
+                    } else if Some(log.address) == challenge && topic == Some(&CHALLENGE_TOPIC) {
+                        let transaction = || Ok(self.transactions(header)?.get(position).cloned());
+                        let event = challenge::Event::from_log(&log, position, transaction)?;
+                        events.challenges.extend(event);
                     }
                     index += 1;
                 }

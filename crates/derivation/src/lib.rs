@@ -23,13 +23,14 @@
 //! Nothing here does I/O, reads a clock, or draws at random.
 //!
 //! Deliberately absent: rules before Holocene, older activation blocks, forks after Karst (a chain
-//! that reaches one stops with [`Error::UnknownFork`]), data availability challenges (generic commitments
-//! have none), KZG proofs of blobs (see [`L1::blobs`]).
+//! that reaches one stops with [`Error::UnknownFork`]), KZG proofs of blobs (see [`L1::blobs`]).
 //!
 //! # Example
 //!
 //! ```
-//! use openledger_derivation::{BlockData, BlockId, ChannelLimits, ChannelOut, Parameters, RollupConfig};
+//! use openledger_derivation::{
+//!     BlockData, BlockId, ChannelLimits, ChannelOut, Commitments, Parameters, RollupConfig,
+//! };
 //!
 //! let config = RollupConfig::new(&Parameters {
 //!     l1_chain_id: 1,
@@ -43,7 +44,7 @@
 //!     batch_inbox: Default::default(),
 //!     deposit_contract: Default::default(),
 //!     system_config_contract: Default::default(),
-//!     alt_da: true,
+//!     alt_da: Commitments::Generic,
 //! })?;
 //! let mut channel = ChannelOut::new(config, ChannelLimits::default(), [7; 16]);
 //! channel.add_block(&BlockData {
@@ -61,6 +62,7 @@
 mod attributes;
 mod batch;
 mod blob;
+mod challenge;
 mod channel;
 mod channel_out;
 mod config;
@@ -79,13 +81,14 @@ mod upgrade;
 
 pub use attributes::{AttributesBuilder, OriginChoice};
 pub use blob::{MAX_BLOB_DATA, encode_blob};
+pub use challenge::MAX_SHOWN_BYTES;
 pub use channel_out::{
     BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, inbox_commitment,
     inbox_frames,
 };
 pub use config::{
-    AltDa, CHANNEL_TIMEOUT, MAX_RLP_BYTES_PER_CHANNEL, MAX_SEQUENCER_DRIFT, Parameters,
-    RollupConfig,
+    AltDa, CHANNEL_TIMEOUT, Challenging, Commitments, MAX_RLP_BYTES_PER_CHANNEL,
+    MAX_SEQUENCER_DRIFT, Parameters, RollupConfig,
 };
 pub use deposit::{DEPOSIT_TOPIC, DEPOSIT_TYPE};
 pub use error::{DaError, Error, Next, Result, SourceError};

@@ -15,6 +15,7 @@ use crate::{
         Batch, SingularBatch,
         stage::{Stage, Upstream},
     },
+    challenge::Challenges,
     channel::{Assembler, ChannelReader},
     config::RollupConfig,
     error::{Error, Next, Result, SourceError},
@@ -63,11 +64,12 @@ pub enum Step {
     Advanced(L1Block),
     /// Everything on the layer 1 is derived: come back when it has a new block.
     Idle,
-    /// The layer 1 was reorganized. The pipeline stands at `safe` again, and so must the caller:
+    /// The layer 1 was reorganized, or data that was derived from was not shown there when it was
+    /// demanded. The pipeline stands at `safe` again, and so must the caller:
     /// go on with `step(safe)`. Blocks above it are not necessarily wrong; those that are derived
     /// again need not be executed again.
     Reset {
-        /// The last block that is derived from what is still on the layer 1.
+        /// The last block that is derived from what is still on the layer 1, and was shown.
         safe: Box<L2Head>,
         /// What was found.
         reason: Error,
@@ -95,8 +97,10 @@ pub struct Pipeline<S, D, L> {
     done: Option<BlockId>,
     /// The L1 block below which no frame is needed, if the next start knows it.
     read_from: Option<u64>,
-    /// Where it stood last between two L1 blocks.
+    /// Where it stood last between two L1 blocks, and what came before that is settled.
     checkpoint: Option<Checkpoint>,
+    /// Where it stood since, oldest first.
+    unsettled: VecDeque<Checkpoint>,
     /// L1 block from which on it is known what was derived from where.
     recorded_from: u64,
     /// L1 blocks with the safe head after them.
@@ -114,6 +118,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
                 config: config.clone(),
                 origin: None,
                 system: config.genesis_system_config(),
+                challenges: config.challenging().map(Challenges::new),
                 inbox: None,
                 read_from: 0,
                 frames: VecDeque::new(),
@@ -128,6 +133,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
             done: None,
             read_from: None,
             checkpoint: None,
+            unsettled: VecDeque::new(),
             recorded_from: 0,
             history: VecDeque::new(),
         }
@@ -146,7 +152,8 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
 
     /// Where the pipeline stood last between two L1 blocks, for [`Pipeline::resume`]. `None` before
     /// the first one, and after a start without a checkpoint until it is sure what was derived from
-    /// where: for a sequencing window, unless that was at genesis.
+    /// where: for a sequencing window, unless that was at genesis. Where data can be demanded, it is
+    /// the last such place before which nothing can be demanded or shown any more.
     pub const fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_ref()
     }
@@ -176,6 +183,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         self.done = None;
         self.read_from = None;
         self.checkpoint = None;
+        self.unsettled.clear();
         self.history.clear();
     }
 
@@ -202,7 +210,11 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
     pub fn step(&mut self, safe: &L2Head) -> Result<Step> {
         match self.try_step(safe) {
             Err(reason) if reason.next() == Next::Reset => {
-                let (done, target) = self.way_back(safe)?;
+                let before = match reason {
+                    Error::NotShown { block, .. } => block,
+                    _ => u64::MAX,
+                };
+                let (done, target) = self.way_back(safe, before)?;
                 warn!(%reason, safe = target.number, "pipeline reset");
                 self.stage = None;
                 self.batch = None;
@@ -211,6 +223,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
                 self.done = done;
                 self.read_from = None;
                 self.checkpoint = None;
+                self.unsettled.clear();
                 Ok(Step::Reset {
                     safe: Box::new(target),
                     reason,
@@ -300,6 +313,9 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         let origin = self.source.l1.by_hash(head.l1_origin.hash)?;
         let block = origin.block;
         info!(l1 = block.number, l2 = safe.number, "derivation starts");
+        if let Some(challenges) = &mut self.source.challenges {
+            challenges.start(&mut self.source.l1, &origin)?;
+        }
         self.source.reset(origin, head.system_config);
         self.source.read_from = self.read_from.take().unwrap_or_default();
         self.stage = Some(Stage::new(self.config.clone(), block, done));
@@ -309,11 +325,21 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
     fn advance(&mut self, origin: L1Block, safe: &L2Head) -> Result<Step> {
         let source = &mut self.source;
         if origin.number >= self.recorded_from {
-            self.checkpoint = Some(Checkpoint {
+            let checkpoint = Checkpoint {
                 l1: origin.id(),
                 safe: safe.id(),
                 read_from: source.assembler.opened_at().unwrap_or(origin.number + 1),
-            });
+            };
+            if self.unsettled.back() != Some(&checkpoint) {
+                self.unsettled.push_back(checkpoint);
+            }
+            let rules = source.config.challenging();
+            let settled = |l1: u64| rules.map_or(l1, |rules| rules.settled(l1));
+            while let Some(oldest) = self.unsettled.front()
+                && settled(oldest.l1.number) <= origin.number
+            {
+                self.checkpoint = self.unsettled.pop_front();
+            }
         }
         let Some(next) = source.l1.by_number(origin.number + 1)? else {
             source.l1.check_canonical(origin.id())?;
@@ -326,6 +352,9 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
             });
         }
         let events = source.l1.events(&next)?;
+        if let Some(challenges) = &mut source.challenges {
+            challenges.advance(&mut source.l1, &next)?;
+        }
         for update in &events.updates {
             info!(l1 = next.block.number, ?update, "system config");
             source.system.apply(update);
@@ -342,11 +371,11 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         Ok(Step::Advanced(block))
     }
 
-    /// The last head whose blocks all come from L1 blocks that are still canonical, and the last of
-    /// those L1 blocks if it is known.
-    fn way_back(&mut self, safe: &L2Head) -> Result<(Option<BlockId>, L2Head)> {
+    /// The last head whose blocks all come from L1 blocks below `before` that are still canonical, and
+    /// the last of those L1 blocks if it is known.
+    fn way_back(&mut self, safe: &L2Head, before: u64) -> Result<(Option<BlockId>, L2Head)> {
         while let Some((l1, head)) = self.history.back() {
-            if self.source.is_canonical(*l1)? {
+            if l1.number < before && self.source.is_canonical(*l1)? {
                 return Ok((Some(*l1), *head));
             }
             self.history.pop_back();
@@ -358,7 +387,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         while head.number > genesis && !self.source.is_canonical(head.l1_origin)? {
             head = self.source.epoch_before(&head)?;
         }
-        let canonical = head.l1_origin.number;
+        let canonical = head.l1_origin.number.min(before.saturating_sub(1));
         let window = self.config.seq_window_size();
         while head.number > genesis && head.l1_origin.number.saturating_add(window) > canonical {
             head = self.source.epoch_before(&head)?;
@@ -377,6 +406,8 @@ struct Source<S, D, L> {
     origin: Option<Arc<L1Header>>,
     /// As of `origin`: its batcher is whose data counts.
     system: SystemConfig,
+    /// Where commitments are hashes.
+    challenges: Option<Challenges>,
     inbox: Option<Inbox>,
     /// L1 blocks below this one hold no frame that is needed.
     read_from: u64,
@@ -444,7 +475,7 @@ impl<S: L1, D: DataAvailability, L: L2> Upstream for Source<S, D, L> {
                     self.system.batcher,
                 )?),
             };
-            match inbox.next(&self.config, &self.da)? {
+            match inbox.next(&self.config, &mut self.l1, &self.da, &mut self.challenges)? {
                 None => return Ok(None),
                 Some(data) => match frame::parse(&data) {
                     Some(frames) => self.frames = frame::prune(frames),

@@ -6,8 +6,8 @@ use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Encodable;
 use common::{Lie, MemL2, Setup, Verifier, World};
 use openledger_derivation::{
-    Attributes, BlockData, ChannelLimits, ChannelOut, DaError, Error, FRAMES_VERSION, Next, Step,
-    encode_blob, inbox_commitment, inbox_frames,
+    Attributes, BlockData, ChannelLimits, ChannelOut, Commitments, DaError, Error, FRAMES_VERSION,
+    Next, Step, encode_blob, inbox_commitment, inbox_frames,
 };
 use proptest::prelude::*;
 use rand_chacha::rand_core::RngCore;
@@ -123,7 +123,7 @@ fn a_keccak_commitment_is_held_to_its_hash() {
 #[test]
 fn commitments_are_no_frames_on_a_chain_without_alt_da() {
     let mut world = World::new(Setup {
-        alt_da: false,
+        alt_da: Commitments::None,
         ..Setup::default()
     });
     more(&mut world, 3);

@@ -7,7 +7,7 @@ mod kona;
 
 use common::{Setup, World, config_log, deposit_log, opaque};
 use kona::compare;
-use openledger_derivation::{ChannelLimits, Step};
+use openledger_derivation::{ChannelLimits, Commitments, Step};
 use std::collections::VecDeque;
 
 /// Batches, deposits, config updates, silence: what we make of it, kona makes of it.
@@ -16,7 +16,7 @@ fn agree(seed: u64, window: u64) {
         seed,
         window,
         jovian: false,
-        alt_da: true,
+        alt_da: Commitments::Generic,
     });
     let limits = ChannelLimits {
         max_frame_bytes: 900,

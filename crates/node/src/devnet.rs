@@ -68,6 +68,7 @@ pub fn choices() -> Result<Choices> {
         governor: wallets.address(Role::Governor),
         treasury: wallets.address(Role::Treasury),
         committee: Some(seeded_committee(OPERATORS)?),
+        hashes: false,
     })
 }
 

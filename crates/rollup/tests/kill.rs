@@ -114,7 +114,7 @@ fn what_was_acknowledged_survives_and_agrees_with_its_header() {
     let mut seed = 0x9e37_79b9_7f4a_7c15;
     let mut height = 0;
     // More rounds for a long run: OPENLEDGER_KILL_ROUNDS=5000.
-    let rounds = std::env::var(ROUNDS).map_or(40, |rounds| rounds.parse().unwrap());
+    let rounds = std::env::var(ROUNDS).map_or(1_000, |rounds| rounds.parse().unwrap());
     for round in 0..rounds {
         let blocks = next(&mut seed) % 4;
         let extra = Duration::from_micros(next(&mut seed) % 20_000);

@@ -29,9 +29,9 @@ use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use openledger_derivation::{
     Attributes, AttributesBuilder, BlockData, BlockId, CONFIG_UPDATE_TOPIC, ChannelError,
-    ChannelLimits, ChannelOut, ClosedChannel, DEPOSIT_TOPIC, DaError, DataAvailability, Error, L1,
-    L1Block, L2, L2Block, L2Head, OriginChoice, Parameters, Pipeline, RollupConfig, SourceError,
-    Step, SystemConfig, inbox_commitment, inbox_frames,
+    ChannelLimits, ChannelOut, ClosedChannel, Commitments, DEPOSIT_TOPIC, DaError,
+    DataAvailability, Error, L1, L1Block, L2, L2Block, L2Head, OriginChoice, Parameters, Pipeline,
+    RollupConfig, SourceError, Step, SystemConfig, inbox_commitment, inbox_frames,
 };
 use rand_chacha::{
     ChaCha8Rng,
@@ -201,7 +201,7 @@ pub struct Setup {
     pub seed: u64,
     pub window: u64,
     pub jovian: bool,
-    pub alt_da: bool,
+    pub alt_da: Commitments,
 }
 
 impl Default for Setup {
@@ -210,7 +210,7 @@ impl Default for Setup {
             seed: 1,
             window: 100,
             jovian: true,
-            alt_da: true,
+            alt_da: Commitments::Generic,
         }
     }
 }

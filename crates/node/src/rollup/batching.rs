@@ -10,11 +10,12 @@
 use std::time::{Duration, Instant};
 
 use alloy_eips::eip7594::BlobTransactionSidecarEip7594;
+use openledger_chain::layer1::Layer1;
 use openledger_chain::{Call, Receipt, Replacement, Sender};
-use openledger_da::DaError;
+use openledger_da::{Commitment, DaError};
 use openledger_derivation::{
     BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, L2Head, MAX_BLOB_DATA,
-    RollupConfig, encode_blob, inbox_commitment, inbox_frames,
+    MAX_SHOWN_BYTES, RollupConfig, encode_blob, inbox_commitment, inbox_frames,
 };
 use openledger_primitives::{Address, B256, Bytes, Wei, keccak256};
 use openledger_rollup::block::RawBlock;
@@ -34,6 +35,9 @@ const POLL: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_secs(1);
 /// Brotli quality while the sequencer is ahead: a tenth of the time, for 1.4 % more bytes.
 const HURRIED: u8 = 9;
+/// Bytes of a channel that may have to be shown in one transaction: [`MAX_SHOWN_BYTES`], less what the
+/// estimate of a channel's size may be wrong by.
+const SHOWN_TARGET: usize = 120_000;
 /// L1 blocks after the inclusion of a batch in which it must have become safe.
 const PATIENCE: u64 = 8;
 
@@ -103,14 +107,16 @@ pub struct Batches {
     pub bytes: u64,
     /// Their transactions.
     pub transactions: u64,
-    /// What they cost, gas of the layer 1.
+    /// What they cost, gas of the layer 1; with what was shown.
     pub l1_gas: u64,
     /// The same in the layer 1's coin, with blobs.
     pub l1_fee: Wei,
     /// Batches that went to the layer 1 because data availability was out of order.
     pub fail_overs: u64,
-    /// Times that the layer 1 took batches back.
+    /// Times that the layer 1 took batches back, or left them out.
     pub lost: u64,
+    /// Batches whose data was demanded, and shown on the layer 1.
+    pub shown: u64,
     /// Blocks of the sequencer that are not safe yet.
     pub backlog: u64,
     /// What keeps it from going on, if something does.
@@ -143,6 +149,9 @@ pub(crate) struct Batcher {
     pub(crate) l2: Rpc,
     /// To the layer 1.
     pub(crate) sender: Sender,
+    /// The layer 1, to read its blocks.
+    pub(crate) l1: Rpc,
+    pub(crate) layer1: Layer1,
     pub(crate) account: Address,
     pub(crate) da: Availability,
     pub(crate) runtime: tokio::runtime::Handle,
@@ -168,7 +177,7 @@ impl Batcher {
         }
     }
 
-    fn note(&self, f: impl FnOnce(&mut Batches)) {
+    pub(super) fn note(&self, f: impl FnOnce(&mut Batches)) {
         f(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -180,7 +189,9 @@ impl Batcher {
         let mut open: Option<Open> = None;
         let mut last_sent: Option<Sent> = None;
         let mut safe = cursor.number;
+        let mut looked = 0;
         loop {
+            self.show_demanded(&mut looked)?;
             let told = self.told()?;
             self.note(|done| {
                 done.trouble = None;
@@ -347,10 +358,20 @@ impl Batcher {
         let mut id = [0; 16];
         id.copy_from_slice(&keccak256(seed)[..16]);
         Ok(Open {
-            channel: ChannelOut::new(self.rollup.clone(), self.config.limits, id),
+            channel: ChannelOut::new(self.rollup.clone(), self.limits(), id),
             first,
             since: Instant::now(),
         })
+    }
+
+    /// Size and effort of a channel; behind a hash there is less room.
+    fn limits(&self) -> ChannelLimits {
+        let mut limits = self.config.limits;
+        if self.rollup.challenging().is_some() {
+            limits.target_bytes = limits.target_bytes.min(SHOWN_TARGET);
+            limits.max_frame_bytes = limits.max_frame_bytes.min(SHOWN_TARGET);
+        }
+        limits
     }
 
     /// Sends a channel; `None` when stopped before it was.
@@ -363,8 +384,13 @@ impl Batcher {
     ) -> Result<Option<Sent>> {
         let payload = inbox_frames(&closed.frames);
         let begun = Instant::now();
+        let hashes = self.rollup.challenging().is_some();
         let commitment = loop {
-            match self.da.put(&payload) {
+            // What is too long to be shown does not count behind a hash.
+            if hashes && payload.len() > MAX_SHOWN_BYTES {
+                break None;
+            }
+            match self.da.put(&payload).map(|put| self.counts(put?)) {
                 None => break None,
                 Some(Ok(commitment)) => break Some(commitment.encode()),
                 Some(Err(error)) => {
@@ -404,6 +430,20 @@ impl Batcher {
             l1_fee: receipts.iter().map(|r| r.fee).fold(Wei::ZERO, more),
             l1_transactions: receipts.iter().map(|r| r.tx).collect(),
         }))
+    }
+}
+
+impl Batcher {
+    /// The commitment, if derivation takes one of its type.
+    fn counts(&self, commitment: Commitment) -> std::result::Result<Commitment, DaError> {
+        let hash = matches!(commitment, Commitment::Keccak(_));
+        if self.rollup.challenging().is_some() && !hash {
+            return Err(DaError::Rejected {
+                status: None,
+                message: "the server certifies, and in this network only hashes count".into(),
+            });
+        }
+        Ok(commitment)
     }
 }
 

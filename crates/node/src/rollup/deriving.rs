@@ -39,7 +39,7 @@ pub struct Heads {
     pub derived_from: L1Block,
     /// Newest block derived from the layer 1.
     pub safe: L2Head,
-    /// Times that the layer 1 took back what was derived from.
+    /// Times that the layer 1 took back what was derived from, or it was not shown.
     pub resets: u64,
     /// What keeps derivation from going on, if something does.
     pub trouble: Option<String>,
@@ -234,7 +234,12 @@ impl Deriver {
             Ok(block.is_some_and(|block| block.hash() == safe.hash)
                 && hash_at(&l1, checkpoint.l1.number)? == Some(checkpoint.l1.hash))
         })?;
-        let number = found.map_or(labels.safe, |checkpoint| checkpoint.safe.number);
+        // Without a place, what may still be left out must be read again.
+        let last = match self.config.challenging() {
+            Some(_) => labels.finalized,
+            None => labels.safe,
+        };
+        let number = found.map_or(last, |checkpoint| checkpoint.safe.number);
         let safe = head_of(&self.config, &numbered(&self.chain, number)?)?;
         self.stand_at(safe, |origin| match hash_at(&l1, origin.number)? {
             Some(hash) => Ok(hash == origin.hash),
@@ -287,7 +292,7 @@ impl Deriver {
                 Ok(Some(POLL))
             }
             Step::Reset { safe, reason } => {
-                tracing::warn!(%reason, safe = safe.number, "the layer 1 was reorganised");
+                tracing::warn!(%reason, safe = safe.number, "derivation goes back");
                 self.go_back(*safe)?;
                 Ok(None)
             }
@@ -361,7 +366,8 @@ impl Deriver {
         self.stand_at(self.safe, holds)
     }
 
-    /// Reads the labels of the layer 1, and finalizes what was derived from its finalized blocks.
+    /// Reads the labels of the layer 1, and finalizes what was derived from its finalized blocks and
+    /// can no longer be left out.
     fn look_at_l1(&mut self) -> Result<()> {
         let block = |header: alloy_rpc_types_eth::Header| L1Block {
             number: header.number,
@@ -377,7 +383,10 @@ impl Deriver {
         let limit = heads.l1_finalized.number;
         drop(heads);
         let mut last = None;
-        while let Some((_, hash)) = self.waiting.front().filter(|(l1, _)| l1.number <= limit) {
+        // What may still be demanded may still be left out.
+        let rules = self.config.challenging();
+        let settled = |l1: u64| rules.map_or(l1, |rules| rules.settled(l1)) <= limit;
+        while let Some((_, hash)) = self.waiting.front().filter(|(l1, _)| settled(l1.number)) {
             last = Some(*hash);
             self.waiting.pop_front();
         }

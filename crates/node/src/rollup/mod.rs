@@ -16,6 +16,7 @@ pub mod availability;
 pub mod batching;
 pub mod blobs;
 pub mod claims;
+mod demands;
 pub mod deriving;
 pub mod layer1;
 pub mod network;
@@ -24,9 +25,9 @@ pub mod roles;
 pub mod rpc;
 pub mod watch;
 
-pub use openledger_chain::Replacement;
 pub use openledger_chain::layer1::{Layer1, Layer1Settings};
-pub use openledger_primitives::{Address, Wei};
+pub use openledger_chain::{Demand, Replacement};
+pub use openledger_primitives::{Address, Bytes, Wei};
 pub use openledger_rollup::{Clock, SequencerConfig};
 
 use std::sync::{Condvar, Mutex, PoisonError};

@@ -16,7 +16,9 @@ use alloy_genesis::{ChainConfig as GenesisConfig, Genesis, GenesisAccount};
 use openledger_chain::layer1::{Layer1, Layer1Settings};
 use openledger_chain::predeploys::{self, Layer2Owners, Predeploy};
 use openledger_chain::{HttpNode, MemoryOutbox, Node as _, Replacement, Sender, SenderConfig};
-use openledger_derivation::{BlockId, Parameters, RollupConfig, SystemConfig};
+use openledger_derivation::{
+    BlockId, Challenging, Commitments, Parameters, RollupConfig, SystemConfig,
+};
 use openledger_primitives::{Address, B256, U256, Wei, keccak256};
 use openledger_rollup::{
     block::output_root,
@@ -65,6 +67,9 @@ pub struct Choices {
     pub treasury: Address,
     /// Digest of the committee whose certificates of data availability count, see [`Network`].
     pub committee: Option<B256>,
+    /// Whether batches are committed to by their hash alone. Then whoever cannot get one can demand
+    /// it on the layer 1, and no certificate counts.
+    pub hashes: bool,
 }
 
 /// A rollup network.
@@ -182,7 +187,15 @@ impl Choices {
             batch_inbox: settings.batch_inbox,
             deposit_contract: layer1.portal,
             system_config_contract: layer1.system_config,
-            alt_da: true,
+            alt_da: if self.hashes {
+                Commitments::Keccak(Challenging {
+                    contract: layer1.data_availability_challenge,
+                    challenge_window: settings.data_windows.0,
+                    resolve_window: settings.data_windows.1,
+                })
+            } else {
+                Commitments::Generic
+            },
         };
         Ok(Network {
             layer1,

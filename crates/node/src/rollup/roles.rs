@@ -235,6 +235,8 @@ pub async fn start_batcher(
         l2: Rpc::new(l2),
         sender: layer1_sender(l1, key, config.replacement).await?,
         account,
+        l1: Rpc::new(l1),
+        layer1: network.layer1,
         da: Availability::at(da, network.committee),
         runtime: tokio::runtime::Handle::current(),
         done: Arc::clone(&done),

@@ -91,7 +91,7 @@ pub(crate) fn of_heads(heads: &Heads, head: u64, finalized: u64) -> Vec<Metric> 
         ),
         Metric::new(
             "openledger_l1_resets_total",
-            "Reorgs of the layer 1",
+            "Times that derivation went back: reorgs of the layer 1, data not shown",
             heads.resets,
         ),
     ]
@@ -128,8 +128,13 @@ pub(crate) fn of_batches(batches: &Batches) -> Vec<Metric> {
         ),
         Metric::new(
             "openledger_batches_lost_total",
-            "Times that the layer 1 took batches back",
+            "Times that the layer 1 took batches back, or left them out",
             batches.lost,
+        ),
+        Metric::new(
+            "openledger_batches_shown_total",
+            "Batches whose data was demanded, and shown on the layer 1",
+            batches.shown,
         ),
         Metric::new(
             "openledger_batch_backlog_blocks",

@@ -66,6 +66,7 @@ pub(crate) fn choices() -> Choices {
         governor: key("owner").address(),
         treasury: key("owner").address(),
         committee: Some(seeded_committee(OPERATORS).unwrap()),
+        hashes: false,
     }
 }
 

@@ -572,7 +572,7 @@ mod tests {
             let all_hold = |(oldest, head): (u64, u64)| {
                 let snapshot = store.snapshot().unwrap();
                 let models = (0..=head).zip(&models).skip_while(|(n, _)| *n < oldest);
-                holds(&View::latest(Arc::clone(&snapshot)), &models.clone().last().unwrap().1)
+                holds(&View::latest(Arc::clone(&snapshot)), models.clone().last().unwrap().1)
                     && models.into_iter().all(|(n, model)| holds(&View::at(Arc::clone(&snapshot), n), model))
             };
             prop_assert!(all_hold((0, head)));

@@ -803,6 +803,7 @@ pub fn rollup(busy: bool) -> RollupView {
         l1_fee: Wei::new(44_032 * 1_000_000_007),
         fail_overs: 1,
         lost: 1,
+        shown: 0,
         backlog: 3,
         trouble: None,
     };
