@@ -271,6 +271,45 @@ pub(crate) fn data<S: L1>(l1: &mut Reader<S>, (block, index): (B256, usize)) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::{LogData, U256};
+    use proptest::prelude::*;
+
+    /// Words as an ABI has them: small numbers, what no length can be, and noise.
+    fn words() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop_oneof![
+            (0u64..300).prop_map(|n| B256::from(U256::from(n)).0),
+            Just([u8::MAX; 32]),
+            Just(B256::from(U256::from(u64::MAX)).0),
+            any::<[u8; 32]>(),
+        ];
+        let words = proptest::collection::vec(word, 0..9).prop_map(|words| words.concat());
+        (words, 0usize..40).prop_map(|(mut words, cut)| {
+            words.truncate(words.len().saturating_sub(cut));
+            words
+        })
+    }
+
+    proptest! {
+        /// Whatever a contract logs and a transaction says: an event or none, and none is out of bytes
+        /// that are not there.
+        #[test]
+        fn any_log_and_any_calldata_can_be_read(data in words(), input in words()) {
+            let topics = vec![CHALLENGE_TOPIC, B256::from(U256::from(7))];
+            let log = Log {
+                address: Default::default(),
+                data: LogData::new_unchecked(topics, data.clone().into()),
+            };
+            let event = Event::from_log(&log, 0, || Ok(Some(input.into()))).expect("no source");
+            if let Some(Event { key: (block, hash), .. }) = event {
+                let there = data.windows(32).any(|window| window == hash.as_slice());
+                prop_assert!(block == 7 && there, "{block} {hash}");
+            }
+            for argument in 0..3 {
+                let found = bytes(&data, argument);
+                prop_assert!(found.is_none_or(|found| found.len() + 32 <= data.len()));
+            }
+        }
+    }
 
     #[test]
     fn the_contract_is_the_op_stacks() {

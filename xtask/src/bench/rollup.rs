@@ -35,6 +35,10 @@ const BLOCK: &str = "20000";
 const BLOCKS: &str = "200";
 const BLOCK_OF_GROWTH: &str = "4000";
 
+/// Accounts that the chain is about whose history grows, and blocks whose state it keeps.
+const ACCOUNTS_OF_HISTORY: &str = "80000";
+const HISTORY_KEPT: &str = "20";
+
 /// The example that runs a whole rollup.
 pub(super) const LAYERS: &str = "layers";
 
@@ -367,7 +371,39 @@ impl Bench {
             command: COMMAND,
             details: outcome.clone(),
         };
+        let [whole, kept] = [self.history("0")?, self.history(HISTORY_KEPT)?];
+        let of = |outcome: &Value| -> Result<(f64, f64)> {
+            let points = outcome["points"].as_array().context("`points`")?;
+            let last = points.last().context("no point was measured")?;
+            let blocks = number(last, "/blocks")?;
+            let deposits = blocks * number(outcome, "/transactions_of_a_block")?;
+            let bytes = number(last, "/disk_mib")? * 1_048_576.0;
+            Ok((number(last, "/transactions_per_second")?, bytes / deposits))
+        };
+        let (whole_rate, whole_bytes) = of(&whole)?;
+        let (kept_rate, kept_bytes) = of(&kept)?;
+        let history = |metric: &str, unit, ours, all| Measurement {
+            metric: metric.to_owned(),
+            unit,
+            ours,
+            peer: Some(("ours, with the state of all blocks".to_owned(), all)),
+            goal: None,
+            command: COMMAND,
+            details: json!({ "all": whole, "kept": kept }),
+        };
         Ok(vec![
+            history(
+                "deposits to 80,000 accounts, the state of 20 blocks kept",
+                "tx/s",
+                kept_rate,
+                whole_rate,
+            ),
+            history(
+                "disk for such a deposit after 200 blocks, all tables",
+                "bytes",
+                kept_bytes,
+                whole_bytes,
+            ),
             row(
                 format!("deposits executed and stored, up to {} accounts", last.0),
                 "tx/s",
@@ -384,6 +420,16 @@ impl Bench {
                 )),
             ),
         ])
+    }
+
+    /// A chain about the same accounts that keeps the state of `kept` blocks.
+    fn history(&self, kept: &str) -> Result<Value> {
+        let dir = self.folder.join("history");
+        let path = dir.to_string_lossy();
+        let what = [BLOCKS, BLOCK_OF_GROWTH, ACCOUNTS_OF_HISTORY, kept];
+        let outcome = self.ask(&[&["history", &*path], &what[..]].concat())?;
+        std::fs::remove_dir_all(&dir)?;
+        Ok(outcome)
     }
 
     /// Bytes of data availability at the batcher's quality.

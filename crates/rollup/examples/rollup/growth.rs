@@ -1,6 +1,8 @@
-//! How a chain on disk grows: blocks of deposits that each make an account, so that chain and state
-//! grow together and no signature is in the way.
+//! How a chain on disk grows: blocks of deposits, so that no signature is in the way. Each makes an
+//! account, so that chain and state grow together, or they all go to the same accounts, so that the
+//! history of the state grows and the state does not.
 
+use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,12 +21,13 @@ use crate::{Fallible, GAS_LIMIT, config, genesis};
 /// Points of the measurement.
 const PARTS: u64 = 10;
 
-fn deposit(n: u64) -> Bytes {
-    let hash = keccak256(n.to_be_bytes());
+/// Deposit `n`, to one of `accounts`.
+fn deposit(n: u64, accounts: u64) -> Bytes {
+    let to = keccak256((n % accounts).to_be_bytes());
     let deposit = TxDeposit {
-        source_hash: hash,
+        source_hash: keccak256(n.to_be_bytes()),
         from: Address::repeat_byte(1),
-        to: TxKind::Call(Address::from_word(hash)),
+        to: TxKind::Call(Address::from_word(to)),
         mint: 1,
         value: U256::from(1),
         gas_limit: 21_000,
@@ -34,9 +37,30 @@ fn deposit(n: u64) -> Bytes {
     deposit.encoded_2718().into()
 }
 
-pub(crate) fn measure(dir: &Path, blocks: u64, transactions: u64) -> Fallible<Value> {
+/// What grows.
+pub(crate) struct Growth {
+    pub(crate) blocks: u64,
+    /// Deposits of each block.
+    pub(crate) transactions: u64,
+    /// To how many accounts the deposits go, in turn.
+    pub(crate) accounts: u64,
+    /// Whether each block is finalized, as its history must be to be pruned.
+    pub(crate) finalized: bool,
+    /// For how many blocks state is kept.
+    pub(crate) history: Option<NonZeroU64>,
+}
+
+pub(crate) fn measure(dir: &Path, growth: &Growth) -> Fallible<Value> {
+    let Growth {
+        blocks,
+        transactions,
+        accounts,
+        finalized,
+        history,
+    } = *growth;
     let mut config = config(genesis(1)?, Some(dir));
     config.sequencer = None;
+    config.state_history = history;
     let chain = Chain::open(config)?;
     let handle = chain.handle();
     let mut points = Vec::new();
@@ -49,7 +73,9 @@ pub(crate) fn measure(dir: &Path, blocks: u64, transactions: u64) -> Fallible<Va
             prev_randao: head.hash(),
             suggested_fee_recipient: SEQUENCER_FEE_VAULT,
             parent_beacon_block_root: Some(B256::ZERO),
-            transactions: (first..first + transactions).map(deposit).collect(),
+            transactions: (first..first + transactions)
+                .map(|n| deposit(n, accounts))
+                .collect(),
             no_tx_pool: true,
             gas_limit: GAS_LIMIT,
             eip_1559_params: Some(B64::ZERO),
@@ -57,10 +83,13 @@ pub(crate) fn measure(dir: &Path, blocks: u64, transactions: u64) -> Fallible<Va
         };
         let begun = Instant::now();
         let made = handle.derive(head.hash(), &attributes)?;
-        spent += begun.elapsed();
         let Derived::Built { block, .. } = made else {
             return Err(format!("block {number}: {made:?}").into());
         };
+        if finalized {
+            handle.finalize(block.hash())?;
+        }
+        spent += begun.elapsed();
         if block.transactions.len() as u64 != transactions {
             return Err(format!("block {number} has {}", block.transactions.len()).into());
         }
@@ -70,7 +99,7 @@ pub(crate) fn measure(dir: &Path, blocks: u64, transactions: u64) -> Fallible<Va
             let count = part * transactions;
             let point = json!({
                 "blocks": number,
-                "accounts": number * transactions,
+                "accounts": (number * transactions).min(accounts),
                 "transactions_per_second": count as f64 / spent.as_secs_f64(),
                 "disk_mib": (file.blocks() * 512) as f64 / f64::from(1 << 20),
                 "memory_mib": resident_mib()?,

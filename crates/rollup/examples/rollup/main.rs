@@ -11,6 +11,7 @@
 //! | `execute SENDERS TRANSACTIONS` | one block of transfers, senders known: executed, hashed and kept in memory; then the same on disk |
 //! | `latency URL SENDERS RATE SECONDS` | sends RATE transfers a second, one by one; times each until a sub-block or, where there are none, a block tells of it |
 //! | `growth DIR BLOCKS TRANSACTIONS` | a chain on disk of BLOCKS blocks with deposits that each make an account: their rate, and the disk, at ten points |
+//! | `history DIR BLOCKS TRANSACTIONS ACCOUNTS KEPT` | the same with deposits to the same ACCOUNTS in turn, and the state of KEPT blocks kept, 0 for all |
 //! | `root ACCOUNTS UPDATES` | state roots of blocks that touch UPDATES of ACCOUNTS accounts, and the same root built anew by alloy-trie |
 #![allow(
     clippy::print_stdout,
@@ -26,12 +27,14 @@ mod root;
 
 use std::error::Error;
 use std::io::{Read, Write};
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alloy_genesis::{Genesis, GenesisAccount};
 use alloy_primitives::{Address, B64, B256, U256};
+use growth::Growth;
 use mix::Mix;
 use openledger_chain::predeploys::{self, Layer2Owners};
 use openledger_primitives::Wei;
@@ -79,7 +82,25 @@ fn main() -> Fallible<()> {
         }
         ["execute", senders, count] => execute(senders.parse()?, count.parse()?)?,
         ["growth", dir, blocks, count] => {
-            growth::measure(dir.as_ref(), blocks.parse()?, count.parse()?)?
+            let (blocks, transactions) = (blocks.parse()?, count.parse()?);
+            let growth = Growth {
+                blocks,
+                transactions,
+                accounts: u64::MAX,
+                finalized: false,
+                history: None,
+            };
+            growth::measure(dir.as_ref(), &growth)?
+        }
+        ["history", dir, blocks, count, accounts, kept] => {
+            let growth = Growth {
+                blocks: blocks.parse()?,
+                transactions: count.parse()?,
+                accounts: accounts.parse()?,
+                finalized: true,
+                history: NonZeroU64::new(kept.parse()?),
+            };
+            growth::measure(dir.as_ref(), &growth)?
         }
         ["root", accounts, updates] => root::measure(accounts.parse()?, updates.parse()?)?,
         _ => return Err("see the table at the top of this example".into()),

@@ -4,19 +4,23 @@
 //! one keccak256 per first touch, and in return one copy of the state serves execution, proofs and
 //! recomputing the root by a single ordered scan.
 
+#[cfg(feature = "std")]
+mod history;
 mod overlay;
 #[cfg(feature = "std")]
 mod tables;
 #[cfg(feature = "std")]
 mod view;
 
+#[cfg(feature = "std")]
+pub(crate) use history::{prune_history, rewind_tables};
+#[cfg(feature = "std")]
+pub use history::{reverse_to, unwind};
 pub use overlay::Overlay;
 #[cfg(all(test, feature = "std"))]
 pub(crate) use tables::put_account;
 #[cfg(feature = "std")]
-pub use tables::{account, append, recompute_root, reverse_to, unwind};
-#[cfg(feature = "std")]
-pub(crate) use tables::{prune_history, rewind_tables};
+pub use tables::{account, append, recompute_root};
 #[cfg(feature = "std")]
 pub use view::View;
 
