@@ -86,7 +86,7 @@ const STEPS: [Step; 14] = [
     },
     Step {
         name: "bare",
-        about: "the block executor without an operating system",
+        about: "derivation and the block executor without an operating system",
         action: |repo, _| bare(repo),
     },
     Step {
@@ -138,9 +138,12 @@ fn bare(repo: &Repo) -> Result<()> {
     let add = ["target", "add", BARE];
     execute(&mut command(&repo.root, "rustup", &add))
         .with_context(|| format!("the target {BARE} is missing and rustup cannot install it"))?;
-    let lint =
-        format!("clippy -p openledger-rollup --no-default-features --target {BARE} -- -D warnings");
-    cargo(repo, &lint)
+    for package in ["openledger-derivation", "openledger-rollup"] {
+        let lint =
+            format!("clippy -p {package} --no-default-features --target {BARE} -- -D warnings");
+        cargo(repo, &lint)?;
+    }
+    Ok(())
 }
 
 fn names() -> String {

@@ -7,6 +7,7 @@ use crate::{
     l1_info,
     types::{Attributes, BlockId, FEE_RECIPIENT, L2Head},
 };
+use alloc::vec::Vec;
 
 /// Builds the attributes of the block on `parent` in the epoch of `origin`, without transactions
 /// of a batch.

@@ -5,6 +5,8 @@
 //! the four times six bits that are left at the top. The first four bytes of all are the version
 //! (0) and the length.
 
+use alloc::{vec, vec::Vec};
+
 /// Bytes of a blob.
 const BLOB: usize = 131_072;
 /// Bytes of a field element.

@@ -16,10 +16,10 @@ use crate::{
     rlp::trimmed,
     types::BlockId,
 };
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloy_consensus::{Transaction, TxEnvelope};
 use alloy_eips::Decodable2718;
 use alloy_primitives::{B256, Bytes, Log, b256, keccak256};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The most bytes that data behind a hash may have: it must fit into a transaction that shows it.
 /// Spec: alt-DA mode, "Data Availability Challenge Contract", `MaxInputSize`.

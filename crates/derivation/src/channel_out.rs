@@ -8,8 +8,8 @@ use crate::{
         span::{BlockFacts, SpanWriter},
         tx::Columns,
     },
-    channel::BROTLI,
     config::{MAX_RLP_BYTES_PER_CHANNEL, RollupConfig},
+    decompress::BROTLI,
     deposit::DEPOSIT_TYPE,
     frame::{ChannelId, FRAME_OVERHEAD, Frame, MAX_FRAME_DATA},
     inbox::{COMMITMENT_VERSION, FRAMES_VERSION},
@@ -215,7 +215,7 @@ impl ChannelOut {
 
     fn finish_span(&mut self) {
         if !self.span.is_empty() {
-            let span = std::mem::take(&mut self.span);
+            let span = core::mem::take(&mut self.span);
             span.encode(self.config.l2_genesis_time())[..].encode(&mut self.rlp);
         }
     }

@@ -7,10 +7,13 @@ use crate::{
     types::BlockId,
     upgrade::Upgrade,
 };
+use alloc::{
+    borrow::ToOwned, collections::BTreeMap, format, string::String, string::ToString, sync::Arc,
+    vec::Vec,
+};
 use alloy_primitives::{Address, B64, B256};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::Arc};
 
 /// Drift of L2 time over its origin's, from Fjord on.
 pub const MAX_SEQUENCER_DRIFT: u64 = 1800;
@@ -382,7 +385,7 @@ impl RollupConfig {
                 "eip1559DenominatorCanyon": 250,
             },
         });
-        let object = json.as_object_mut().map_or_else(Map::new, std::mem::take);
+        let object = json.as_object_mut().map_or_else(Map::new, core::mem::take);
         let mut object = object;
         object.extend(FORKS.map(|fork| (fork.to_owned(), Value::from(0))));
         let (kind, rules) = match parameters.alt_da {

@@ -6,6 +6,7 @@ use crate::{
     error::{Error, Result},
     rlp::{self, trimmed},
 };
+use alloc::vec::Vec;
 use alloy_primitives::{Address, B256, Bytes, Log, U256, b256, keccak256};
 use alloy_rlp::Encodable;
 

@@ -1,10 +1,11 @@
 //! What can go wrong, sorted by what to do next.
 
 use crate::types::{BlockId, L2Head};
+use alloc::{boxed::Box, string::String};
 use alloy_primitives::{B256, Bytes};
 
 /// Result with this crate's [`Error`].
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// Why a source (layer 1, layer 2) gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,8 @@
 //! Spec: derivation, "Frame format"; Holocene derivation, "Frame queue".
 
 use crate::inbox::FRAMES_VERSION;
+use alloc::{collections::VecDeque, vec::Vec};
 use alloy_primitives::Bytes;
-use std::collections::VecDeque;
 
 /// Names a channel; the batcher draws it at random.
 pub type ChannelId = [u8; 16];

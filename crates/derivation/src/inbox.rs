@@ -10,10 +10,10 @@ use crate::{
     l1::{L1, L1Header, Reader},
     types::L1Block,
 };
+use alloc::{collections::VecDeque, format, string::String, sync::Arc, vec::Vec};
 use alloy_consensus::{Transaction, TxEnvelope, Typed2718, transaction::SignerRecoverable};
 use alloy_eips::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes, keccak256};
-use std::{collections::VecDeque, sync::Arc};
 use tracing::warn;
 
 /// First byte of inbox data that holds frames.

@@ -7,6 +7,7 @@ use crate::{
     config::RollupConfig,
     frame,
 };
+use alloc::{boxed::Box, vec::Vec};
 use alloy_primitives::Bytes;
 
 /// A block as a batch describes it.
@@ -33,7 +34,7 @@ pub fn blocks_in_frames<'a>(
         .filter_map(move |frame| assembler.add(&frame, 0))
         .flat_map(move |channel| {
             let mut reader = ChannelReader::new(&channel);
-            std::iter::from_fn(move || reader.next(config))
+            core::iter::from_fn(move || reader.next(config))
         })
         .flat_map(blocks)
 }
@@ -49,7 +50,7 @@ pub fn blocks_in_batch(
 
 fn blocks(batch: Batch) -> Box<dyn Iterator<Item = BatchedBlock>> {
     match batch {
-        Batch::Singular(batch) => Box::new(std::iter::once(BatchedBlock {
+        Batch::Singular(batch) => Box::new(core::iter::once(BatchedBlock {
             epoch: batch.epoch.number,
             timestamp: batch.timestamp,
             transactions: batch.transactions,

@@ -9,13 +9,14 @@ use crate::{
     system::{CONFIG_UPDATE_TOPIC, ConfigUpdate},
     types::{BlockId, L1Block},
 };
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
 use alloy_primitives::{Address, B256, Bloom, BloomInput, Bytes, Log, U256, keccak256};
 use alloy_rlp::Decodable;
 use alloy_trie::{EMPTY_ROOT_HASH, root::ordered_trie_root_with_encoder};
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
 
 /// The layer 1 as derivation reads it.
 ///
@@ -165,8 +166,8 @@ const CACHED: usize = 1024;
 pub(crate) struct Reader<S> {
     pub(crate) source: S,
     config: RollupConfig,
-    headers: HashMap<B256, Arc<L1Header>>,
-    events: HashMap<B256, Arc<Events>>,
+    headers: BTreeMap<B256, Arc<L1Header>>,
+    events: BTreeMap<B256, Arc<Events>>,
     order: VecDeque<B256>,
 }
 
@@ -175,8 +176,8 @@ impl<S: L1> Reader<S> {
         Self {
             source,
             config,
-            headers: HashMap::new(),
-            events: HashMap::new(),
+            headers: BTreeMap::new(),
+            events: BTreeMap::new(),
             order: VecDeque::new(),
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     system::{DEFAULT_DA_FOOTPRINT_GAS_SCALAR, SystemConfig},
     types::{BlockId, L2Head},
 };
+use alloc::vec::Vec;
 use alloy_primitives::{Address, B64, B256, Bytes, U256, address, keccak256};
 
 /// Who sends it; nobody has the key.

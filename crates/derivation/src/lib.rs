@@ -20,7 +20,8 @@
 //! Sequencer and verifier build attributes by the same function ([`AttributesBuilder`],
 //! [`Pipeline`]), which is why they agree.
 //!
-//! Nothing here does I/O, reads a clock, or draws at random.
+//! Nothing here does I/O, reads a clock, or draws at random. Without the feature `std` there is all but
+//! [`ChannelOut`], for a fault-proof machine; `cargo xtask test --only bare` compiles it for one.
 //!
 //! Deliberately absent: rules before Holocene, older activation blocks, forks after Karst (a chain
 //! that reaches one stops with [`Error::UnknownFork`]), KZG proofs of blobs (see [`L1::blobs`]).
@@ -59,13 +60,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(not(feature = "std"), no_std)]
+#![cfg_attr(
+    not(feature = "std"),
+    allow(
+        dead_code,
+        reason = "the halves of the formats that only the batcher writes"
+    )
+)]
+
+extern crate alloc;
+
 mod attributes;
 mod batch;
 mod blob;
 mod challenge;
 mod channel;
+#[cfg(feature = "std")]
 mod channel_out;
 mod config;
+mod decompress;
 mod deposit;
 mod error;
 mod frame;
@@ -82,6 +96,7 @@ mod upgrade;
 pub use attributes::{AttributesBuilder, OriginChoice};
 pub use blob::{MAX_BLOB_DATA, encode_blob};
 pub use challenge::MAX_SHOWN_BYTES;
+#[cfg(feature = "std")]
 pub use channel_out::{
     BlockData, ChannelError, ChannelLimits, ChannelOut, ClosedChannel, inbox_commitment,
     inbox_frames,

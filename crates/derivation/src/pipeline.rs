@@ -25,8 +25,8 @@ use crate::{
     system::SystemConfig,
     types::{Attributes, BlockId, Checkpoint, L1Block, L2Head},
 };
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc};
 use alloy_primitives::Bytes;
-use std::{collections::VecDeque, sync::Arc};
 use tracing::{info, warn};
 
 /// A block of the layer 2 as derivation reads it.

@@ -1,5 +1,6 @@
 //! Walking over RLP without decoding what is only copied.
 
+use alloc::vec::Vec;
 use alloy_rlp::{Buf, BufMut, Header};
 
 /// One item, still encoded.

@@ -1,6 +1,7 @@
 //! Blocks as derivation names them.
 
 use crate::system::SystemConfig;
+use alloc::vec::Vec;
 use alloy_primitives::{Address, B64, B256, Bytes, address};
 use serde::{Deserialize, Serialize};
 

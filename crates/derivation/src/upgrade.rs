@@ -9,6 +9,7 @@ use crate::{
     deposit::{Deposit, Source},
     error::{Error, Result},
 };
+use alloc::{format, string::String, string::ToString, vec::Vec};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 

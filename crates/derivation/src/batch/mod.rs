@@ -10,6 +10,7 @@ pub(crate) mod stage;
 pub(crate) mod tx;
 
 use crate::{config::RollupConfig, rlp, types::BlockId};
+use alloc::vec::Vec;
 use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Encodable;
 use span::SpanBatch;

@@ -16,6 +16,7 @@ use super::{
     tx::{Columns, Head, Kind, Rest},
 };
 use crate::config::RollupConfig;
+use alloc::vec::Vec;
 use alloy_primitives::Bytes;
 
 /// Most blocks of a span, transactions of a block, and transactions of a span.

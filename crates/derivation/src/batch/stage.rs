@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     types::{BlockId, L1Block, L2Head},
 };
-use std::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 use tracing::{info, warn};
 
 /// Where batches come from, and the layer 2 blocks that a span batch may overlap.

@@ -5,6 +5,7 @@
 //! refused by [`Columns::of`], and travels in a singular batch.
 
 use crate::rlp::{self, Item, list_header, trimmed};
+use alloc::vec::Vec;
 use alloy_primitives::U256;
 use alloy_rlp::Encodable;
 
@@ -130,7 +131,7 @@ impl Columns {
             return None;
         }
         let parts = || {
-            std::iter::once(&value)
+            core::iter::once(&value)
                 .chain(&prices)
                 .chain(&tail)
                 .map(|item| item.raw)
