@@ -20,7 +20,8 @@
 //! Sequencer and verifier build attributes by the same function ([`AttributesBuilder`],
 //! [`Pipeline`]), which is why they agree.
 //!
-//! Nothing here does I/O, reads a clock, or draws at random. Without the feature `std` there is all but
+//! Nothing here does I/O, reads a clock, or draws at random, and all that is read can come from preimages
+//! alone ([`oracle`]). Without the feature `std` there is all but
 //! [`ChannelOut`], for a fault-proof machine; `cargo xtask test --only bare` compiles it for one.
 //!
 //! Deliberately absent: rules before Holocene, older activation blocks, forks after Karst (a chain
@@ -87,6 +88,7 @@ mod inbox;
 mod inspect;
 mod l1;
 mod l1_info;
+pub mod oracle;
 mod pipeline;
 mod rlp;
 mod system;

@@ -144,7 +144,12 @@ impl MemL2 {
             withdrawals_root: Some(B256::ZERO),
             blob_gas_used: Some(0),
             excess_blob_gas: Some(0),
-            transactions_root: keccak256(attributes.transactions.concat()),
+            transactions_root: ordered_trie_root_with_encoder(
+                &attributes.transactions,
+                |tx, out| {
+                    out.extend_from_slice(tx);
+                },
+            ),
             extra_data: extra.into(),
             ..Default::default()
         });
