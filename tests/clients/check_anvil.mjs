@@ -186,7 +186,7 @@ check("what a verifier cannot get is demanded, and the batcher shows it", async 
         );
       const [, commitment, block] = await trouble();
       const told = JSON.parse(demand(commitment, block));
-      assert.equal(told.until, told.l1Block + 3_600);
+      assert.equal(told.until, told.l1Block + 1_200);
       assert.ok(BigInt(told.bond) > 0n);
       // Demanding it twice is refused by the contract, in its words.
       assert.throws(() => demand(commitment, block), /ChallengeExists.*|can be demanded once/s);

@@ -147,7 +147,7 @@ async fn deploy(args: DeployArgs) -> Result<()> {
             decision_window: 3 * 24 * 3_600,
             proof_maturity_delay: 7 * 24 * 3_600,
             game_finality_delay: 24 * 3_600,
-            data_windows: (3_600, 3_600),
+            data_windows: (1_200, 1_200),
             data_bond: Wei::new(Wei::OPEN.get() / 10),
         },
         allocations: allocations.collect::<Result<_>>()?,

@@ -53,6 +53,8 @@ contract DataAvailabilityChallenge is Ownable2Step {
     error ChallengeWindowNotOpen();
     /// @notice The data has another hash.
     error InvalidInputData(bytes providedDataCommitment, bytes expectedCommitment);
+    /// @notice Nodes read the data from the transaction itself, so it must be sent by a wallet to here.
+    error NotDirect();
     /// @notice Only hashes can be checked.
     error UnknownCommitmentType(uint8 commitmentType);
     error InvalidCommitmentLength(uint8 commitmentType, uint256 expectedLength, uint256 actualLength);
@@ -138,6 +140,9 @@ contract DataAvailabilityChallenge is Ownable2Step {
         bytes calldata challengedCommitment,
         bytes calldata resolveData
     ) external {
+        // Through a contract the challenge would be over, and no node would have the data. A wallet with
+        // code (EIP-7702) is one, too.
+        if (msg.sender != tx.origin || msg.sender.code.length != 0) revert NotDirect();
         validateCommitment(challengedCommitment);
         Challenge storage c = _at(challengedBlockNumber, challengedCommitment);
         if (_status(c) != ChallengeStatus.Active) revert ChallengeNotActive();

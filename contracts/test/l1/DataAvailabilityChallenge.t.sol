@@ -79,7 +79,7 @@ contract DataAvailabilityChallengeTest is Rollup {
         vm.roll(block.number + 50);
         vm.fee(fee);
         uint256 burnedBefore = address(0).balance;
-        vm.prank(resolver);
+        vm.prank(resolver, resolver);
         vm.expectEmit();
         emit DataAvailabilityChallenge.ChallengeStatusChanged(1000, c, ChallengeStatus.Resolved);
         availability.resolve(1000, c, data);
@@ -92,6 +92,7 @@ contract DataAvailabilityChallengeTest is Rollup {
         uint256 spent = cost < DA_BOND ? cost : DA_BOND;
         eq(address(0).balance - burnedBefore, spent - refund, "burned");
         eq(address(availability).balance, DA_BOND - (spent - refund), "kept");
+        vm.prank(resolver, resolver);
         vm.expectRevert(DataAvailabilityChallenge.ChallengeNotActive.selector);
         availability.resolve(1000, c, data);
         vm.expectRevert(DataAvailabilityChallenge.ChallengeNotExpired.selector);
@@ -100,20 +101,36 @@ contract DataAvailabilityChallengeTest is Rollup {
 
     function testResolveReverts() public {
         bytes memory c = challenged("data");
+        vm.prank(resolver, resolver);
         vm.expectRevert(
             abi.encodeWithSelector(
                 DataAvailabilityChallenge.InvalidInputData.selector, commitment("other"), c
             )
         );
         availability.resolve(1000, c, "other");
+        vm.prank(resolver, resolver);
         vm.expectRevert(DataAvailabilityChallenge.ChallengeNotActive.selector);
         availability.resolve(999, c, "data");
         vm.expectRevert(DataAvailabilityChallenge.ChallengeNotExpired.selector);
         availability.unlockBond(1000, c);
         vm.roll(block.number + 51);
         status(1000, c, ChallengeStatus.Expired);
+        vm.prank(resolver, resolver);
         vm.expectRevert(DataAvailabilityChallenge.ChallengeNotActive.selector);
         availability.resolve(1000, c, "data");
+    }
+
+    /// @dev Nodes read the calldata of the transaction: a contract in between would hide it from them.
+    function testResolvesDirectlyOnly() public {
+        bytes memory c = challenged("data");
+        vm.prank(resolver, challenger);
+        vm.expectRevert(DataAvailabilityChallenge.NotDirect.selector);
+        availability.resolve(1000, c, "data");
+        vm.etch(resolver, bytes.concat(hex"ef0100", bytes20(address(this))));
+        vm.prank(resolver, resolver);
+        vm.expectRevert(DataAvailabilityChallenge.NotDirect.selector);
+        availability.resolve(1000, c, "data");
+        status(1000, c, ChallengeStatus.Active);
     }
 
     function testExpire() public {

@@ -49,29 +49,42 @@ impl Layer1 {
         Call::new(self.data_availability_challenge, call.abi_encode())
     }
 
-    /// What was demanded in blocks `from..=to` and can still be shown.
+    /// What was demanded in blocks `from..=to`.
     ///
     /// # Errors
     /// When the node does not answer.
-    pub async fn demands(&self, node: &dyn Node, from: u64, to: u64) -> Result<Vec<Demand>, Error> {
+    pub async fn demanded(
+        &self,
+        node: &dyn Node,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Demand>, Error> {
         let at = self.data_availability_challenge;
-        let mut open = Vec::new();
+        let mut demands = Vec::new();
         for log in node.logs(&[at], from, to).await? {
             let Ok(event) = ChallengeStatusChanged::decode_log(&log.inner) else {
                 continue;
             };
-            let asked = getChallengeStatusCall {
-                challengedBlockNumber: event.challengedBlockNumber,
-                challengedCommitment: event.challengedCommitment.clone(),
-            };
-            if event.status == ACTIVE && view(node, at, asked).await? == ACTIVE {
-                open.push(Demand {
+            if event.status == ACTIVE {
+                demands.push(Demand {
                     // The contract takes no block above the newest.
                     l1_block: event.challengedBlockNumber.saturating_to(),
                     commitment: event.challengedCommitment.clone(),
                 });
             }
         }
-        Ok(open)
+        Ok(demands)
+    }
+
+    /// Whether data is demanded and can still be shown.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub async fn is_open(&self, node: &dyn Node, demand: &Demand) -> Result<bool, Error> {
+        let asked = getChallengeStatusCall {
+            challengedBlockNumber: U256::from(demand.l1_block),
+            challengedCommitment: demand.commitment.clone(),
+        };
+        Ok(view(node, self.data_availability_challenge, asked).await? == ACTIVE)
     }
 }

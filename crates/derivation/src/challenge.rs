@@ -4,8 +4,9 @@
 //! contract on the layer 1 where the data can be demanded for some blocks, and must be shown within
 //! some more. What is demanded and not shown is left out by every node, also by one that has it:
 //! otherwise a batcher could show its data to some and not to others. Whoever derived from it goes
-//! back to before it ([`Error::NotShown`]); the data of a block is final once nothing can be demanded
-//! or shown any more.
+//! back ([`Error::NotShown`]); the data of a block is final once nothing can be demanded or shown any
+//! more. What is made of a block follows from the layer 1 up to then, so that a reorg of that takes the
+//! block back, too, though it stays on the layer 1 itself.
 //!
 //! Spec: alt-DA mode, "Data Availability Challenge Contract" and "Derivation".
 
@@ -149,8 +150,28 @@ impl Challenges {
 
     /// Forgets everything; the pipeline stands at `origin`.
     pub(crate) fn start<S: L1>(&mut self, l1: &mut Reader<S>, origin: &L1Header) -> Result<()> {
-        *self = Self::new(self.rules);
+        self.clear();
         self.look(l1, origin)
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.rules);
+    }
+
+    /// Whether all that was given out may still count.
+    ///
+    /// # Errors
+    /// [`Error::NotShown`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let lost = |key: &&Key| self.standing_of(**key) == Standing::Lost;
+        match self.used.iter().find(lost) {
+            Some((block, hash)) => Err(Error::NotShown {
+                block: *block,
+                hash: *hash,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The pipeline moves on to `origin`.
@@ -186,8 +207,12 @@ impl Challenges {
         for event in &l1.events(header)?.challenges {
             let Some(index) = event.shown_in else {
                 let since = block.number;
-                let demand = Challenge { since, shown: None };
-                self.known.entry(event.key).or_insert(demand);
+                let last = event.key.0.saturating_add(self.rules.challenge_window);
+                // The contract takes no other; whoever reads no further relies on it.
+                if (event.key.0..=last).contains(&since) {
+                    let demand = Challenge { since, shown: None };
+                    self.known.entry(event.key).or_insert(demand);
+                }
                 continue;
             };
             if let Some(known) = self.known.get_mut(&event.key)
@@ -197,14 +222,7 @@ impl Challenges {
             }
         }
         self.read.push_back(block);
-        let lost = |key: &&Key| self.standing_of(**key) == Standing::Lost;
-        match self.used.iter().find(lost) {
-            Some((block, hash)) => Err(Error::NotShown {
-                block: *block,
-                hash: *hash,
-            }),
-            None => Ok(()),
-        }
+        self.check()
     }
 
     fn standing_of(&self, key: Key) -> Standing {

@@ -36,7 +36,7 @@ pub(crate) fn decompress(channel: &[u8], limit: usize) -> Option<Vec<u8>> {
 
 /// Decompresses `piece` bytes at a time; what comes out does not depend on how many.
 fn brotli(body: &[u8], limit: usize, piece: usize) -> Vec<u8> {
-    let mut state = BrotliState::new(Heap, Heap, Heap);
+    let mut state = BrotliState::new_strict(Heap, Heap, Heap);
     let (mut left, mut read) = (body.len(), 0);
     let mut piece = vec![0; piece.min(limit)];
     let mut out = Vec::new();

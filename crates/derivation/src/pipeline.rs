@@ -184,6 +184,10 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         self.read_from = None;
         self.checkpoint = None;
         self.unsettled.clear();
+        self.source
+            .challenges
+            .iter_mut()
+            .for_each(Challenges::clear);
         self.history.clear();
     }
 
@@ -210,11 +214,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
     pub fn step(&mut self, safe: &L2Head) -> Result<Step> {
         match self.try_step(safe) {
             Err(reason) if reason.next() == Next::Reset => {
-                let before = match reason {
-                    Error::NotShown { block, .. } => block,
-                    _ => u64::MAX,
-                };
-                let (done, target) = self.way_back(safe, before)?;
+                let (done, target) = self.way_back(safe)?;
                 warn!(%reason, safe = target.number, "pipeline reset");
                 self.stage = None;
                 self.batch = None;
@@ -224,6 +224,10 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
                 self.read_from = None;
                 self.checkpoint = None;
                 self.unsettled.clear();
+                self.source
+                    .challenges
+                    .iter_mut()
+                    .for_each(Challenges::clear);
                 Ok(Step::Reset {
                     safe: Box::new(target),
                     reason,
@@ -235,6 +239,9 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
 
     fn try_step(&mut self, safe: &L2Head) -> Result<Step> {
         self.check_cursor(safe)?;
+        if let Some(challenges) = &self.source.challenges {
+            challenges.check()?;
+        }
         if let Some(pending) = &self.pending {
             return Ok(Step::Attributes(Box::new(pending.clone())));
         }
@@ -365,18 +372,30 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         if origin.number >= self.recorded_from {
             self.history.push_back((origin.id(), *safe));
         }
-        if self.history.len() > HISTORY {
+        let ahead = usize::try_from(self.ahead()).unwrap_or(usize::MAX);
+        if self.history.len() > HISTORY.saturating_add(ahead) {
             self.history.pop_front();
         }
         Ok(Step::Advanced(block))
     }
 
-    /// The last head whose blocks all come from L1 blocks below `before` that are still canonical, and
-    /// the last of those L1 blocks if it is known.
-    fn way_back(&mut self, safe: &L2Head, before: u64) -> Result<(Option<BlockId>, L2Head)> {
-        while let Some((l1, head)) = self.history.back() {
-            if l1.number < before && self.source.is_canonical(*l1)? {
-                return Ok((Some(*l1), *head));
+    /// How many L1 blocks after its own what is made of a block may follow from.
+    fn ahead(&self) -> u64 {
+        let rules = self.config.challenging();
+        rules.map_or(0, |rules| rules.settled(0))
+    }
+
+    /// The last head whose blocks all follow from L1 blocks that are still canonical, and the last L1
+    /// block that they come from if it is known.
+    fn way_back(&mut self, safe: &L2Head) -> Result<(Option<BlockId>, L2Head)> {
+        let ahead = self.ahead();
+        let mut canonical = None;
+        while let Some((l1, head)) = self.history.back().copied() {
+            if canonical.is_none() && self.source.is_canonical(l1)? {
+                canonical = Some(l1.number);
+            }
+            if canonical.is_some_and(|last| l1.number.saturating_add(ahead) <= last) {
+                return Ok((Some(l1), head));
             }
             self.history.pop_back();
         }
@@ -387,9 +406,9 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         while head.number > genesis && !self.source.is_canonical(head.l1_origin)? {
             head = self.source.epoch_before(&head)?;
         }
-        let canonical = head.l1_origin.number.min(before.saturating_sub(1));
+        let last = head.l1_origin.number.saturating_sub(ahead);
         let window = self.config.seq_window_size();
-        while head.number > genesis && head.l1_origin.number.saturating_add(window) > canonical {
+        while head.number > genesis && head.l1_origin.number.saturating_add(window) > last {
             head = self.source.epoch_before(&head)?;
         }
         Ok((None, head))

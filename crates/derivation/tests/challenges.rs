@@ -70,9 +70,14 @@ impl Posted {
 }
 
 fn world() -> World {
+    under(RULES, 12)
+}
+
+/// A world with these rules and this sequencing window.
+fn under(rules: Challenging, window: u64) -> World {
     let mut world = World::new(Setup {
-        window: 12,
-        alt_da: Commitments::Keccak(RULES),
+        window,
+        alt_da: Commitments::Keccak(rules),
         ..Setup::default()
     });
     slots(&mut world, 3);
@@ -115,6 +120,7 @@ fn follow(pipeline: &mut Verifier, l2: &MemL2) -> Result<Vec<Error>, Error> {
             Step::Reset { safe, reason } => {
                 l2.rewind(&safe);
                 reasons.push(reason);
+                assert!(reasons.len() < 20, "no end of it: {reasons:?}");
             }
             Step::Idle => return Ok(reasons),
             step => panic!("{step:?}"),
@@ -265,6 +271,77 @@ fn demands_for_what_is_not_there_change_nothing() {
     world.check(&l2, height(&world));
 }
 
+/// Everything that is on the layer 1, by a pipeline that was not there before.
+fn fresh(world: &World) -> Vec<L2Head> {
+    let (mut pipeline, l2) = world.verifier();
+    assert_eq!(follow(&mut pipeline, &l2), Ok(Vec::new()));
+    heads(&l2)
+}
+
+#[test]
+fn a_reorg_at_the_end_forgets_no_demand() {
+    // Longer than a channel may take, which is how far a pipeline reads back from its head.
+    let rules = Challenging {
+        challenge_window: 80,
+        ..RULES
+    };
+    let mut world = under(rules, 200);
+    post(&mut world);
+    slots(&mut world, 2);
+    let lost = post(&mut world);
+    for _ in 0..33 {
+        slots(&mut world, 1);
+        post(&mut world);
+    }
+    let (mut pipeline, l2) = world.verifier();
+    assert_eq!(follow(&mut pipeline, &l2), Ok(Vec::new()));
+    world.check(&l2, height(&world));
+    world.l1.pop(1);
+    world.l1.push(Vec::new(), &[]);
+    let reasons = follow(&mut pipeline, &l2).expect("no source fails");
+    assert!(
+        matches!(reasons[..], [Error::Reorged { .. }]),
+        "{reasons:?}"
+    );
+    demand(&world, &lost);
+    for _ in 0..5 {
+        world.l1.push(Vec::new(), &[]);
+    }
+    let reasons = follow(&mut pipeline, &l2).expect("no source fails");
+    assert!(
+        matches!(reasons[..], [Error::NotShown { .. }]),
+        "{reasons:?}"
+    );
+    assert_eq!(heads(&l2), fresh(&world));
+    assert!(l2.blocks().len() < height(&world));
+}
+
+#[test]
+fn a_reorg_of_what_came_after_a_batch_is_one_of_the_batch() {
+    let mut world = world();
+    post(&mut world);
+    slots(&mut world, 9);
+    let posted = post(&mut world);
+    let (mut pipeline, l2) = world.verifier();
+    demand(&world, &posted);
+    world.l1.push(Vec::new(), &[]);
+    world.l1.push(Vec::new(), &[]);
+    world.l1.push(Vec::new(), &[]);
+    assert_eq!(follow(&mut pipeline, &l2), Ok(Vec::new()));
+    assert!(l2.blocks().len() <= height(&world), "left out");
+    // In the block that comes instead of the last, it is shown after all.
+    world.l1.pop(1);
+    show(&world, &posted, &posted.data);
+    follow(&mut pipeline, &l2).expect("no source fails");
+    world.check(&l2, height(&world));
+    // And not shown again.
+    world.l1.pop(1);
+    world.l1.push(Vec::new(), &[]);
+    follow(&mut pipeline, &l2).expect("no source fails");
+    assert_eq!(heads(&l2), fresh(&world));
+    assert!(l2.blocks().len() <= height(&world), "left out");
+}
+
 #[test]
 fn a_demand_that_the_layer_1_takes_back_is_none() {
     let mut world = world();
@@ -404,5 +481,56 @@ proptest! {
         let _ = follow(&mut blind, &some);
         let (some, all) = (heads(&some), heads(&other));
         prop_assert_eq!(&some[..], &all[..some.len()]);
+    }
+
+    /// The same while the layer 1 takes back up to six blocks at a time, with the batches, demands and
+    /// answers in them.
+    #[test]
+    fn all_come_to_the_same_chain_through_reorgs(
+        steps in proptest::collection::vec((0u8..6, any::<prop::sample::Index>(), 1usize..7), 1..25),
+        long in any::<bool>(),
+    ) {
+        let rules = match long {
+            true => Challenging { challenge_window: 60, ..RULES },
+            false => RULES,
+        };
+        let mut world = under(rules, 300);
+        slots(&mut world, 5);
+        let floor = world.l1.head();
+        // Channels of what there is, so that reorgs touch batches and no origins.
+        let limits = ChannelLimits { target_bytes: 900, ..LIMITS };
+        let mut channels = Vec::new();
+        while world.unbatched <= height(&world) {
+            channels.push(inbox_frames(&world.channel(limits).frames));
+        }
+        prop_assert!(channels.len() > 3, "{}", channels.len());
+        let (mut live, l2) = world.verifier();
+        let mut posted: Vec<Posted> = Vec::new();
+        for (kind, which, count) in steps {
+            let pick = (!posted.is_empty()).then(|| which.get(&posted).clone());
+            match (kind, pick) {
+                (0 | 1, _) if posted.len() < channels.len() => {
+                    let data = channels[posted.len()].clone();
+                    let mut new = Posted { block: 0, data };
+                    world.da.set(&new.commitment(), Ok(new.data.clone()));
+                    let tx = world.inbox(inbox_commitment(&new.commitment()));
+                    new.block = world.l1.push(vec![tx], &[]).number;
+                    posted.push(new);
+                }
+                (2, Some(posted)) => demand(&world, &posted),
+                (3, Some(posted)) => show(&world, &posted, &posted.data),
+                (4, _) => {
+                    let left = world.l1.head().saturating_sub(count as u64).max(floor);
+                    world.l1.pop((world.l1.head() - left) as usize);
+                    posted.retain(|posted| posted.block <= left);
+                    world.l1.push(Vec::new(), &[]);
+                }
+                _ => for _ in 0..count {
+                    world.l1.push(Vec::new(), &[]);
+                },
+            }
+            follow(&mut live, &l2).expect("all data is there");
+        }
+        prop_assert_eq!(heads(&l2), fresh(&world));
     }
 }

@@ -72,7 +72,7 @@ async fn a_verifier_with_nothing_reaches_the_sequencers_chain() {
     }
     let (pruned, whole) = (Rpc::new(other.url()), Rpc::new(node.url()));
     tokio::task::spawn_blocking(move || {
-        for number in 1..=last {
+        for number in 0..=last {
             let receipts = |rpc: &Rpc| -> Vec<Value> {
                 let number = format!("{number:#x}");
                 let asked = rpc.ask("eth_getBlockReceipts", json!([number]));

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::availability::Availability;
 use super::blobs::{MAX_BLOBS, sidecar};
+use super::demands::Demands;
 use super::rpc::Rpc;
 use super::{Stop, more};
 use crate::{Error, Result};
@@ -168,8 +169,9 @@ struct Open {
 impl Batcher {
     /// Goes on until `stop`; then sends what is open.
     pub(crate) fn run(self, stop: &Stop) {
+        let mut demands = Demands::default();
         while !stop.is_set() {
-            if let Err(error) = self.session(stop) {
+            if let Err(error) = self.session(stop, &mut demands) {
                 tracing::warn!(%error, "batcher");
                 self.note(|done| done.trouble = Some(error.to_string()));
                 stop.wait(RETRY);
@@ -182,21 +184,20 @@ impl Batcher {
     }
 
     /// From the safe head on, until something goes wrong or `stop`.
-    fn session(&self, stop: &Stop) -> Result<()> {
-        let Some(mut cursor) = self.settled(stop)? else {
+    fn session(&self, stop: &Stop, demands: &mut Demands) -> Result<()> {
+        let Some(mut cursor) = self.settled(stop, demands)? else {
             return Ok(());
         };
         let mut open: Option<Open> = None;
         let mut last_sent: Option<Sent> = None;
         let mut safe = cursor.number;
-        let mut looked = 0;
         loop {
-            self.show_demanded(&mut looked)?;
             let told = self.told()?;
             self.note(|done| {
                 done.trouble = None;
                 done.backlog = told.unsafe_l2.number.saturating_sub(told.safe_l2.number);
             });
+            self.show_demanded(demands);
             if told.safe_l2.number < safe {
                 self.note(|done| done.lost += 1);
                 return Err(Error::Conflict(format!(
@@ -298,9 +299,10 @@ impl Batcher {
     /// Waits until all transactions of the account are mined and derived; then the safe head is
     /// where to go on. What is not mined in time is got out of the way. `None` when stopped
     /// meanwhile.
-    fn settled(&self, stop: &Stop) -> Result<Option<Number>> {
+    fn settled(&self, stop: &Stop, demands: &mut Demands) -> Result<Option<Number>> {
         let mut stuck: Option<(u64, Instant)> = None;
         while !stop.is_set() {
+            self.show_demanded(demands);
             let node = self.sender.node();
             let (mined, sent, head) = self.runtime.block_on(async {
                 let mined = node.nonce(self.account, false).await?;

@@ -7,42 +7,96 @@
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Transaction as _, TxEnvelope};
 use alloy_eips::Decodable2718;
-use openledger_chain::Demand;
+use openledger_chain::{Call, Demand, Receipt};
 use openledger_derivation::{DataAvailability, MAX_SHOWN_BYTES, inbox_commitment};
-use openledger_primitives::keccak256;
+use openledger_primitives::{B256, keccak256};
 
 use super::batching::Batcher;
 use super::more;
 use crate::{Error, Result};
 
+/// L1 blocks that are looked at again: a reorg may have brought a demand into one.
+const AGAIN: u64 = 64;
+/// L1 blocks whose logs are asked for at once.
+const AT_ONCE: u64 = 500;
+
+/// What is demanded of this batcher and not shown yet.
+#[derive(Debug, Default)]
+pub(super) struct Demands {
+    /// The L1 block looked at last.
+    seen: u64,
+    open: Vec<Demand>,
+}
+
 impl Batcher {
-    /// Shows what can be shown of what is demanded, if the layer 1 has moved on from block `seen`.
-    pub(super) fn show_demanded(&self, seen: &mut u64) -> Result<()> {
+    /// Shows what can be shown of what is demanded, if the layer 1 has moved on. What goes wrong is
+    /// told and tried again with the next block: batches go on.
+    pub(super) fn show_demanded(&self, demands: &mut Demands) {
+        if let Err(error) = self.try_show(demands) {
+            tracing::warn!(%error, "data that is demanded is not shown yet");
+            self.note(|done| done.trouble = Some(error.to_string()));
+        }
+    }
+
+    fn try_show(&self, demands: &mut Demands) -> Result<()> {
         let Some(rules) = self.rollup.challenging() else {
             return Ok(());
         };
-        let node = self.sender.node();
+        let node = &**self.sender.node();
         let head = self.runtime.block_on(node.head())?.number;
-        if head == *seen {
+        if head == demands.seen {
             return Ok(());
         }
         // What was demanded before can no longer be shown.
-        let from = head.saturating_sub(rules.resolve_window);
-        let demands = self.layer1.demands(&**node, from, head);
-        for demand in self.runtime.block_on(demands)? {
-            if let Err(error) = self.answer(&demand) {
-                let (block, commitment) = (demand.l1_block, &demand.commitment);
-                tracing::warn!(%error, block, %commitment, "data is demanded and not shown");
+        let oldest = head.saturating_sub(rules.resolve_window);
+        let mut from = demands.seen.saturating_sub(AGAIN).max(oldest);
+        while from <= head {
+            let to = head.min(from.saturating_add(AT_ONCE - 1));
+            let found = self.layer1.demanded(node, from, to);
+            for demand in self.runtime.block_on(found)? {
+                // Anybody can demand anything, and showing it costs more than comes back.
+                if !demands.open.contains(&demand) && self.is_ours(&demand)? {
+                    demands.open.push(demand);
+                }
             }
+            from = to.saturating_add(1);
         }
-        *seen = head;
-        Ok(())
+        let mut answers = Vec::new();
+        let mut trouble = None;
+        let mut open = Vec::new();
+        for demand in demands.open.clone() {
+            if !self.runtime.block_on(self.layer1.is_open(node, &demand))? {
+                continue;
+            }
+            match self.answer(&demand) {
+                Ok(answer) => answers.push(answer),
+                Err(error) => trouble = Some(error),
+            }
+            open.push(demand);
+        }
+        demands.open = open;
+        let sending = answers.iter().map(|(key, call)| async move {
+            let sent = self.sender.send_once(key, self.account, call);
+            sent.await
+        });
+        for receipt in self.runtime.block_on(futures::future::join_all(sending)) {
+            self.shown(&receipt?);
+        }
+        demands.seen = head;
+        trouble.map_or(Ok(()), Err)
     }
 
-    fn answer(&self, demand: &Demand) -> Result<()> {
-        if !self.is_ours(demand)? {
-            return Ok(());
-        }
+    fn shown(&self, receipt: &Receipt) {
+        tracing::info!(l1 = receipt.block, "data shown");
+        self.note(|done| {
+            done.shown += 1;
+            done.l1_gas += receipt.gas_used;
+            done.l1_fee = more(done.l1_fee, receipt.fee);
+        });
+    }
+
+    /// The transaction that shows what is demanded, and its name.
+    fn answer(&self, demand: &Demand) -> Result<(String, Call)> {
         let data = self.da.get(&demand.commitment, demand.l1_block);
         let data = data.map_err(|error| Error::Conflict(error.to_string()))?;
         if data.len() > MAX_SHOWN_BYTES {
@@ -51,21 +105,12 @@ impl Batcher {
                 data.len()
             )));
         }
-        let call = self.layer1.show(demand, data);
-        let key = format!("show/{}/{}", demand.l1_block, keccak256(&demand.commitment));
-        let sent = self.sender.send_once(&key, self.account, &call);
-        let receipt = self.runtime.block_on(sent)?;
-        tracing::info!(block = demand.l1_block, commitment = %demand.commitment, "data shown");
-        self.note(|done| {
-            done.shown += 1;
-            done.l1_gas += receipt.gas_used;
-            done.l1_fee = more(done.l1_fee, receipt.fee);
-        });
-        Ok(())
+        let hash: B256 = keccak256(&demand.commitment);
+        let key = format!("show/{}/{hash}", demand.l1_block);
+        Ok((key, self.layer1.show(demand, data)))
     }
 
-    /// Whether a batch of this account has the commitment: anybody can demand anything, and showing
-    /// it costs more than comes back.
+    /// Whether a batch of this account has the commitment.
     fn is_ours(&self, demand: &Demand) -> Result<bool> {
         let block = self.l1.block_by_number(demand.l1_block)?;
         let wanted = inbox_commitment(&demand.commitment);

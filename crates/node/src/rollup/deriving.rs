@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use openledger_derivation::{
-    Attributes, BlockId, L1Block, L2, L2Block, L2Head, Pipeline, RollupConfig, SourceError, Step,
+    Attributes, BlockId, Checkpoint, L1Block, L2, L2Block, L2Head, Pipeline, RollupConfig,
+    SourceError, Step,
 };
 use openledger_primitives::B256;
 use openledger_rollup::block::Block;
@@ -27,6 +28,10 @@ use crate::{Error, Result};
 const POLL: Duration = Duration::from_millis(500);
 /// Pause after an error that time may heal.
 const RETRY: Duration = Duration::from_secs(1);
+/// L1 blocks between two looks at its labels while there is more to derive.
+const LOOK_EVERY: u64 = 64;
+/// Places that wait to be final; a layer 1 that finalizes nothing has no more.
+const MAX_PLACES: usize = 1 << 14;
 
 /// The heads of both layers as this node knows them.
 #[derive(Clone, Debug)]
@@ -153,6 +158,10 @@ pub(crate) struct Deriver {
     progress: Progress,
     /// Whether derivation has its place; before, it goes on where it stood at the last stop.
     placed: bool,
+    /// Where to go back to before anything else.
+    back: Option<L2Head>,
+    /// Places to go on from, once what they follow from is final.
+    places: VecDeque<Checkpoint>,
 }
 
 impl Deriver {
@@ -191,6 +200,8 @@ impl Deriver {
             waiting: VecDeque::new(),
             progress: Progress::open(dir),
             placed: false,
+            back: None,
+            places: VecDeque::new(),
         })
     }
 
@@ -261,6 +272,10 @@ impl Deriver {
 
     /// One step; how long to wait before the next.
     fn step(&mut self) -> Result<Option<Duration>> {
+        if let Some(safe) = self.back {
+            self.go_back(safe)?;
+            self.back = None;
+        }
         if !self.placed {
             self.find_place()?;
         }
@@ -278,6 +293,12 @@ impl Deriver {
                 if block.number > heads.l1_head.number {
                     heads.l1_head = block;
                 }
+                drop(heads);
+                // A long way to the end of the layer 1: what is final by now is so before.
+                if block.number.is_multiple_of(LOOK_EVERY) {
+                    self.progress.save();
+                    self.look_at_l1()?;
+                }
                 Ok(None)
             }
             Step::Idle => {
@@ -293,7 +314,10 @@ impl Deriver {
             }
             Step::Reset { safe, reason } => {
                 tracing::warn!(%reason, safe = safe.number, "derivation goes back");
-                self.go_back(*safe)?;
+                match self.config.challenging() {
+                    None => self.back = Some(*safe),
+                    Some(_) => self.start_over(),
+                }
                 Ok(None)
             }
         }
@@ -340,9 +364,35 @@ impl Deriver {
     }
 
     fn keep_place(&mut self) {
-        if let Some(checkpoint) = self.pipeline.checkpoint() {
+        let Some(checkpoint) = self.pipeline.checkpoint() else {
+            return;
+        };
+        let Some(rules) = self.config.challenging() else {
             self.progress.note(checkpoint);
+            return;
+        };
+        // What a place follows from lies above it; nobody asks for that again, so it must be final.
+        if self.places.back() != Some(checkpoint) && self.places.len() < MAX_PLACES {
+            self.places.push_back(*checkpoint);
         }
+        let finalized = self.status.lock().l1_finalized.number;
+        while let Some(place) = self.places.front()
+            && rules.settled(place.l1.number) <= finalized
+        {
+            self.progress.note(place);
+            self.places.pop_front();
+        }
+    }
+
+    /// Goes on from the newest place that is final. Where data can be demanded, what was derived from
+    /// an L1 block follows from many after it, and a reorg or data that was not shown may change any
+    /// of that.
+    fn start_over(&mut self) {
+        self.pipeline.reset();
+        self.waiting.clear();
+        self.places.clear();
+        self.placed = false;
+        self.status.lock().resets += 1;
     }
 
     /// Takes back blocks of the sequencer whose origin was replaced. It may have made them while the
@@ -380,7 +430,9 @@ impl Deriver {
         let mut heads = self.status.lock();
         heads.l1_head = head.unwrap_or(heads.l1_head);
         heads.l1_finalized = finalized.unwrap_or(heads.l1_finalized);
-        let limit = heads.l1_finalized.number;
+        // An endpoint may know more than was read.
+        let read = self.pipeline.origin().map_or(0, |origin| origin.number);
+        let limit = heads.l1_finalized.number.min(read);
         drop(heads);
         let mut last = None;
         // What may still be demanded may still be left out.

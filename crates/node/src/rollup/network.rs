@@ -158,6 +158,14 @@ impl Choices {
     /// # Errors
     /// When the genesis is impossible.
     pub fn network(&self, layer1: Layer1, start: BlockId, timestamp: u64) -> Result<Network> {
+        let (challenge, resolve) = self.settings.data_windows;
+        if self.hashes && challenge.saturating_add(resolve) >= self.seq_window_size {
+            return Err(Error::Conflict(format!(
+                "data can be demanded for {challenge} blocks of the layer 1 and shown for {resolve} \
+                 more: a batch that is left out could not be sent again within the {} that it has",
+                self.seq_window_size
+            )));
+        }
         let genesis = self.genesis(&layer1, timestamp)?;
         let spec = ChainSpec::of_genesis(&genesis);
         let block = GenesisBlock::new(&spec, &genesis)?.header;

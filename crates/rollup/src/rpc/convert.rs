@@ -133,9 +133,10 @@ pub(super) fn receipts(
     reader: &ChainReader,
     executed: &ExecutedBlock,
 ) -> Result<Vec<OpTransactionReceipt>> {
-    let info = match spec.is_ethereum() {
-        true => None,
-        false => Some(l1_info(spec, reader, &executed.block)?),
+    let pay = |tx: &std::sync::Arc<Transaction>| !(spec.is_ethereum() || tx.is_deposit());
+    let info = match executed.block.transactions.iter().any(pay) {
+        true => Some(l1_info(spec, reader, &executed.block)?),
+        false => None,
     };
     let rules = *spec.evm_env(&executed.block.header).spec_id();
     let mut all_logs = logs::of_block(executed, false);

@@ -56,7 +56,7 @@ pub(crate) fn prune_history(
             return Ok(number - 1);
         }
         let index = ChangedKeys::read(now, number)?;
-        deleted += index.accounts.len() + index.slots.len();
+        deleted += 1 + index.accounts.len() + index.slots.len();
         index.delete_history(batch, number);
     }
     Ok(until.max(from))

@@ -587,7 +587,7 @@ mod tests {
                 let mut batch = Batch::default();
                 let to = prune_history(&mut batch, &*snapshot, (pruned, oldest), keys).unwrap();
                 prop_assert!(to >= oldest.min(pruned + 2), "{} after {}", to, pruned);
-                prop_assert!(batch.len() <= keys.max(5 * 13 * 2) + 5 * 13 + 12, "{} rows", batch.len());
+                prop_assert!(batch.len() <= keys.max(5 * 13 * 2 + 2) + 5 * 13 + 12, "{} rows", batch.len());
                 store.commit(batch).unwrap();
                 pruned = to;
             }
