@@ -177,6 +177,7 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
     /// its safe head by itself.
     pub fn reset(&mut self) {
         self.stage = None;
+        self.source.origin = None;
         self.batch = None;
         self.pending = None;
         self.cursor = None;
@@ -214,9 +215,15 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
     pub fn step(&mut self, safe: &L2Head) -> Result<Step> {
         match self.try_step(safe) {
             Err(reason) if reason.next() == Next::Reset => {
+                if self.may_lag(&reason)? {
+                    let source = SourceError::Unavailable("behind what was read of it".into());
+                    let what = "newest blocks";
+                    return Err(Error::L1 { what, source });
+                }
                 let (done, target) = self.way_back(safe)?;
                 warn!(%reason, safe = target.number, "pipeline reset");
                 self.stage = None;
+                self.source.origin = None;
                 self.batch = None;
                 self.pending = None;
                 self.cursor = None;
@@ -268,6 +275,22 @@ impl<S: L1, D: DataAvailability, L: L2> Pipeline<S, D, L> {
         self.batch = None;
         self.pending = Some(attributes.clone());
         Ok(Step::Attributes(Box::new(attributes)))
+    }
+
+    /// Whether the layer 1 may only be behind what it said before. Where commitments are hashes, going
+    /// back takes long, and what contradicts what was read will show.
+    fn may_lag(&mut self, reason: &Error) -> Result<bool> {
+        if self.config.challenging().is_none() {
+            return Ok(false);
+        }
+        Ok(match (reason, &self.source.origin) {
+            (Error::Reorged { canonical, .. }, _) => canonical.is_none(),
+            (Error::L1 { .. }, Some(origin)) => {
+                let id = origin.block.id();
+                self.source.is_canonical(id)?
+            }
+            _ => false,
+        })
     }
 
     /// Holds the caller to the head that the pipeline led to.

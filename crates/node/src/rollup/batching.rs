@@ -302,7 +302,6 @@ impl Batcher {
     fn settled(&self, stop: &Stop, demands: &mut Demands) -> Result<Option<Number>> {
         let mut stuck: Option<(u64, Instant)> = None;
         while !stop.is_set() {
-            self.show_demanded(demands);
             let node = self.sender.node();
             let (mined, sent, head) = self.runtime.block_on(async {
                 let mined = node.nonce(self.account, false).await?;
@@ -310,11 +309,15 @@ impl Batcher {
                 Ok::<_, openledger_chain::Error>((mined, sent, node.head().await?))
             })?;
             let told = self.told()?;
-            if mined == sent && told.current_l1.number >= head.number {
+            if mined == sent {
                 // Transactions that the layer 1 took back have given their nonces back.
                 self.runtime
                     .block_on(self.sender.forget_nonce(self.account))?;
-                return Ok(Some(told.safe_l2));
+                if told.current_l1.number >= head.number {
+                    return Ok(Some(told.safe_l2));
+                }
+                // What keeps derivation from the end may be data that can still be shown.
+                self.show_demanded(demands);
             }
             match stuck {
                 Some((nonce, since)) if mined < sent && nonce == mined => {

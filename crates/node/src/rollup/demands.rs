@@ -25,7 +25,8 @@ const AT_ONCE: u64 = 500;
 pub(super) struct Demands {
     /// The L1 block looked at last.
     seen: u64,
-    open: Vec<Demand>,
+    /// Each with how often showing it has failed on the layer 1.
+    open: Vec<(Demand, u32)>,
 }
 
 impl Batcher {
@@ -55,34 +56,46 @@ impl Batcher {
             let found = self.layer1.demanded(node, from, to);
             for demand in self.runtime.block_on(found)? {
                 // Anybody can demand anything, and showing it costs more than comes back.
-                if !demands.open.contains(&demand) && self.is_ours(&demand)? {
-                    demands.open.push(demand);
+                let known = demands.open.iter().any(|(known, _)| *known == demand);
+                if !known && self.is_ours(&demand)? {
+                    demands.open.push((demand, 0));
                 }
             }
             from = to.saturating_add(1);
         }
-        let mut answers = Vec::new();
+        demands.seen = head;
         let mut trouble = None;
         let mut open = Vec::new();
-        for demand in demands.open.clone() {
-            if !self.runtime.block_on(self.layer1.is_open(node, &demand))? {
-                continue;
+        let mut answers = Vec::new();
+        for (demand, failed) in &demands.open {
+            match self.runtime.block_on(self.layer1.is_open(node, demand)) {
+                Ok(false) => continue,
+                Ok(true) => match self.answer(demand) {
+                    // A name is used once: what failed on the layer 1 is sent again under another.
+                    Ok((key, call)) => answers.push((open.len(), format!("{key}/{failed}"), call)),
+                    Err(error) => trouble = Some(error),
+                },
+                Err(error) => trouble = Some(error.into()),
             }
-            match self.answer(&demand) {
-                Ok(answer) => answers.push(answer),
-                Err(error) => trouble = Some(error),
+            open.push((demand.clone(), *failed));
+        }
+        let sending = answers.iter().map(|(index, key, call)| async move {
+            (*index, self.sender.send_once(key, self.account, call).await)
+        });
+        for (index, sent) in self.runtime.block_on(futures::future::join_all(sending)) {
+            match sent {
+                Ok(receipt) => self.shown(&receipt),
+                Err(error) => {
+                    if let (openledger_chain::Error::Failed { .. }, Some(failed)) =
+                        (&error, open.get_mut(index))
+                    {
+                        failed.1 = failed.1.saturating_add(1);
+                    }
+                    trouble = Some(error.into());
+                }
             }
-            open.push(demand);
         }
         demands.open = open;
-        let sending = answers.iter().map(|(key, call)| async move {
-            let sent = self.sender.send_once(key, self.account, call);
-            sent.await
-        });
-        for receipt in self.runtime.block_on(futures::future::join_all(sending)) {
-            self.shown(&receipt?);
-        }
-        demands.seen = head;
         trouble.map_or(Ok(()), Err)
     }
 

@@ -160,6 +160,8 @@ pub(crate) struct Deriver {
     placed: bool,
     /// Where to go back to before anything else.
     back: Option<L2Head>,
+    /// Whether what is safe may not be: then the place is looked for below.
+    doubt: bool,
     /// Places to go on from, once what they follow from is final.
     places: VecDeque<Checkpoint>,
 }
@@ -201,6 +203,7 @@ impl Deriver {
             progress: Progress::open(dir),
             placed: false,
             back: None,
+            doubt: false,
             places: VecDeque::new(),
         })
     }
@@ -246,9 +249,9 @@ impl Deriver {
                 && hash_at(&l1, checkpoint.l1.number)? == Some(checkpoint.l1.hash))
         })?;
         // Without a place, what may still be left out must be read again.
-        let last = match self.config.challenging() {
-            Some(_) => labels.finalized,
-            None => labels.safe,
+        let last = match self.doubt || self.config.challenging().is_some() {
+            true => labels.finalized,
+            false => labels.safe,
         };
         let number = found.map_or(last, |checkpoint| checkpoint.safe.number);
         let safe = head_of(&self.config, &numbered(&self.chain, number)?)?;
@@ -267,13 +270,19 @@ impl Deriver {
             );
         }
         self.placed = true;
+        self.doubt = false;
         Ok(())
     }
 
     /// One step; how long to wait before the next.
     fn step(&mut self) -> Result<Option<Duration>> {
         if let Some(safe) = self.back {
-            self.go_back(safe)?;
+            // Without a memory of what came from where, the pipeline goes back further than it must.
+            if safe.number < self.chain.labels()?.finalized {
+                self.start_over();
+            } else {
+                self.go_back(safe)?;
+            }
             self.back = None;
         }
         if !self.placed {
@@ -296,15 +305,12 @@ impl Deriver {
                 drop(heads);
                 // A long way to the end of the layer 1: what is final by now is so before.
                 if block.number.is_multiple_of(LOOK_EVERY) {
-                    self.progress.save();
                     self.look_at_l1()?;
                 }
                 Ok(None)
             }
             Step::Idle => {
-                // Before anything is finalized, so that it never has to go back below that.
                 self.keep_place();
-                self.progress.save();
                 if let Some(origin) = self.pipeline.origin() {
                     self.status.lock().derived_from = origin;
                 }
@@ -314,11 +320,12 @@ impl Deriver {
             }
             Step::Reset { safe, reason } => {
                 tracing::warn!(%reason, safe = safe.number, "derivation goes back");
-                match self.config.challenging() {
-                    None => self.back = Some(*safe),
-                    Some(_) => self.start_over(),
+                if self.config.challenging().is_none() {
+                    self.back = Some(*safe);
+                    return Ok(None);
                 }
-                Ok(None)
+                self.start_over();
+                Ok(Some(RETRY))
             }
         }
     }
@@ -392,7 +399,15 @@ impl Deriver {
         self.waiting.clear();
         self.places.clear();
         self.placed = false;
-        self.status.lock().resets += 1;
+        self.doubt = true;
+        self.went_back();
+    }
+
+    /// Tells that nothing is derived yet from where it stands.
+    fn went_back(&self) {
+        let mut heads = self.status.lock();
+        heads.resets += 1;
+        heads.derived_from = L1Block::default();
     }
 
     /// Takes back blocks of the sequencer whose origin was replaced. It may have made them while the
@@ -431,9 +446,11 @@ impl Deriver {
         heads.l1_head = head.unwrap_or(heads.l1_head);
         heads.l1_finalized = finalized.unwrap_or(heads.l1_finalized);
         // An endpoint may know more than was read.
-        let read = self.pipeline.origin().map_or(0, |origin| origin.number);
-        let limit = heads.l1_finalized.number.min(read);
+        let limit = heads.l1_finalized.number.min(heads.derived_from.number);
         drop(heads);
+        // First, so that there is a place to go on from that is not below what is final.
+        self.keep_place();
+        self.progress.save();
         let mut last = None;
         // What may still be demanded may still be left out.
         let rules = self.config.challenging();
@@ -454,7 +471,7 @@ impl Deriver {
             Ok(hash_at(&l1, origin.number)? == Some(origin.hash))
         })?;
         self.waiting.clear();
-        self.status.lock().resets += 1;
+        self.went_back();
         Ok(())
     }
 
