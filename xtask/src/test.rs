@@ -121,7 +121,7 @@ const STEPS: [Step; 14] = [
     },
     Step {
         name: "clients",
-        about: "cast, viem, openai-python and a real browser against a live node",
+        about: "cast, viem, ethers, openai-python and a real browser against a live node",
         action: |repo, _| clients::run(repo),
     },
     Step {
