@@ -81,11 +81,15 @@ check("a contract is deployed, called, watched, and says why it refuses", async 
   assert.equal(await deployed.transfer.staticCall(Wallet.createRandom().address, 7n), true);
   // Before the deposit there is nothing, and after it not more than that.
   assert.equal(await deployed.balanceOf(faucet.address, { blockTag: receipt.blockNumber - 1 }), 0n);
-  await assert.rejects(deployed.withdraw(8n), (error) => {
+  const refused = (reason) => (error) => {
     assert.ok(isError(error, "CALL_EXCEPTION"), error.code);
-    assert.equal(error.revert.name, "BalanceTooLow");
+    const { name, args } = reason(error);
+    assert.deepEqual([name, ...args], ["BalanceTooLow", 7n, 8n]);
     return true;
-  });
+  };
+  await assert.rejects(deployed.withdraw.staticCall(8n), refused((error) => error.revert));
+  // On the way to a transaction it is the estimate that fails; ethers leaves its data to the caller.
+  await assert.rejects(deployed.withdraw(8n), refused((error) => deployed.interface.parseError(error.data)));
 });
 
 check("the wrapped coin is where every OP Stack chain has it", async () => {

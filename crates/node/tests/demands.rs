@@ -112,7 +112,8 @@ async fn what_is_demanded_is_shown_and_what_nobody_has_is_left_out() {
     let stood = node.chain().labels().unwrap().safe;
     let demanded = demand(held, Bytes::from(hash)).await.block;
     until("the chain to go on", || safe(node) > stood + 1).await;
-    assert!(node.status().heads().l1_head.number >= demanded + WINDOWS.1);
+    let l1_head = rollup.layer1().handle().head().unwrap().number;
+    assert!(l1_head >= demanded + WINDOWS.1, "{l1_head}");
     assert_eq!(rollup.batches().shown, 1);
     rollup.stop().await;
 }
