@@ -482,9 +482,9 @@ pub(crate) struct EngineArgs {
 pub(crate) struct HistoryArgs {
     /// Keep the state of this many blocks before the head, and take that of older ones away once
     /// they are final; default: keep all. Calls, traces and proofs at older blocks are refused then.
-    /// Blocks, receipts and logs of any age stay. Withdrawals are proven against the state of final
-    /// blocks, so keep some hours of it where they are: 10000, say. The file of a chain does not shrink;
-    /// what is taken away makes room in it.
+    /// Blocks, receipts and logs of any age stay. From 1024 on nothing is lost to withdrawals, whose
+    /// proofs reach no further back in any case. The file of a chain does not shrink; what is taken
+    /// away makes room in it.
     #[arg(long, value_name = "BLOCKS")]
     pub(crate) state_history: Option<NonZeroU64>,
 }
